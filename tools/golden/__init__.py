@@ -1,0 +1,1 @@
+"""Adapters from published classes to ours, one module a family, for `tools/check_golden.py`."""

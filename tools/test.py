@@ -1,0 +1,64 @@
+"""Evaluate a checkpoint on the test data of a config, and write or show its predictions.
+
+    python tools/test.py CONFIG work_dirs/NAME/iter_1000.pth
+    python tools/test.py CONFIG CKPT --show-dir pictures --out predictions.npz --tta
+"""
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from visionpatch.apis import cli
+
+TTA = dict(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip=True)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    p = cli.parser(__doc__)
+    p.add_argument("config", help="config file")
+    p.add_argument("checkpoint", help="checkpoint file: .pth or .safetensors")
+    cli.add_run_flags(p)
+    p.add_argument("--out", metavar="FILE", help="write the predictions: .npz (arrays) or .json (label maps as run lengths)")
+    p.add_argument("--show", action="store_true", help="show every prediction in a window")
+    p.add_argument("--show-dir", metavar="DIR", help="write every prediction as a picture")
+    p.add_argument("--wait-time", type=float, default=2.0, help="seconds a shown picture stays (default: 2)")
+    p.add_argument("--tta", action="store_true",
+                   help="average over flips and scales (the config's tta, else 0.5 to 1.75 with flips)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    cfg = cli.config_of(args)
+    cli.need(all(cfg.get(key) is not None for key in ("model", "test_dataloader", "test_cfg", "test_evaluator")),
+             f"{args.config}: testing needs model, test_dataloader, test_cfg and test_evaluator")
+    cli.need(args.out is None or Path(args.out).suffix in (".npz", ".json"),
+             f"--out {args.out}: expected a name that ends in .npz or .json")
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    if args.tta:
+        cfg.model.test_cfg = {**(cfg.model.get("test_cfg") or {}), "tta": cfg.get("tta") or TTA}
+    build_tester(cfg, args).test()
+    return 0
+
+
+def build_tester(cfg: Any, args: argparse.Namespace) -> Any:
+    """A Runner with the hooks that write and show predictions."""
+    from visionpatch.engine import build_runner
+    from visionpatch.engine.checkpoint import load_checkpoint_file
+
+    if "://" not in args.checkpoint:
+        load_checkpoint_file(args.checkpoint)  # a wrong file is found before the data are
+    runner = build_runner(cfg)
+    if args.out:
+        from visionpatch.engine.predictions import SavePredictionsHook
+
+        runner.register_hook(SavePredictionsHook(args.out))
+    if args.show or args.show_dir:
+        from visionpatch.visualization import SegVisualizationHook
+
+        runner.register_hook(SegVisualizationHook(show=args.show, out_dir=args.show_dir, wait_time=args.wait_time))
+    return runner
+
+
+if __name__ == "__main__":
+    cli.run(main)

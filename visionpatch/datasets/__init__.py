@@ -1,0 +1,29 @@
+"""Readers of public formats, samplers, and the transforms of a sample."""
+
+from .ade20k import ADE20KDataset
+from .base import BaseDataset
+from .camvid import CamVidDataset
+from .cityscapes import CityscapesDataset
+from .classification import ImageFolderDataset, ListFileDataset
+from .coco_stuff import COCOStuffDataset
+from .folder import FolderDataset
+from .paths import data_path
+from .samplers import DefaultSampler, TrainSampler
+from .segmentation import SegmentationDataset
+from .voc import PascalVOCDataset
+
+__all__ = [
+    "ADE20KDataset",
+    "BaseDataset",
+    "COCOStuffDataset",
+    "CamVidDataset",
+    "CityscapesDataset",
+    "DefaultSampler",
+    "FolderDataset",
+    "ImageFolderDataset",
+    "ListFileDataset",
+    "PascalVOCDataset",
+    "SegmentationDataset",
+    "TrainSampler",
+    "data_path",
+]

@@ -1,0 +1,137 @@
+"""Cropping. Crop sizes are (height, width)."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from visionpatch.errors import ConfigError
+from visionpatch.registry import TRANSFORMS
+
+from .base import IGNORED, BaseTransform, Results, pair
+from .loading import value_counts
+from .resize import INTERPOLATIONS, check_interpolation, resize_array
+
+TRIES = 10  # of a crop that is not dominated by one class, or has the wanted area
+
+
+@TRANSFORMS.register_module()
+class RandomCrop(BaseTransform):
+    """Cut a random window; sides shorter than the window stay as they are (Pad fills them).
+
+    Args:
+        crop_size: (height, width), or one number for both.
+        cat_max_ratio: a window whose most frequent class covers this share or more of its labelled pixels, or that
+            holds a single class, is drawn again, ten times at most. 1 takes the first window.
+        ignore_index: label of pixels that do not count.
+    """
+
+    def __init__(self, crop_size: int | Sequence[int], cat_max_ratio: float = 1.0, ignore_index: int = IGNORED) -> None:
+        self.crop_size = pair("RandomCrop: crop_size", crop_size)
+        if not 0 < cat_max_ratio <= 1:
+            raise ConfigError(f"RandomCrop: cat_max_ratio is in (0, 1], not {cat_max_ratio}")
+        self.cat_max_ratio = cat_max_ratio
+        self.ignore_index = ignore_index
+
+    def transform(self, results: Results) -> Results:
+        height, width = results["img"].shape[:2]
+        window = self._draw(height, width)
+        labels = results.get("gt_seg_map")
+        if self.cat_max_ratio < 1 and labels is not None:
+            for _ in range(TRIES):
+                if self._is_mixed(labels[window]):
+                    break
+                window = self._draw(height, width)
+        return crop(results, window)
+
+    def _draw(self, height: int, width: int) -> tuple[slice, slice]:
+        top = np.random.randint(0, max(height - self.crop_size[0], 0) + 1)
+        left = np.random.randint(0, max(width - self.crop_size[1], 0) + 1)
+        return slice(top, min(top + self.crop_size[0], height)), slice(left, min(left + self.crop_size[1], width))
+
+    def _is_mixed(self, labels: np.ndarray) -> bool:
+        counts = value_counts(labels)
+        counts[self.ignore_index] = 0
+        top = counts.max()
+        return bool(0 < top < self.cat_max_ratio * counts.sum(dtype=np.float64) and np.count_nonzero(counts) > 1)
+
+
+@TRANSFORMS.register_module()
+class CenterCrop(BaseTransform):
+    """Cut the window in the middle; sides shorter than the window stay as they are.
+
+    Args:
+        crop_size: (height, width), or one number for both.
+    """
+
+    def __init__(self, crop_size: int | Sequence[int]) -> None:
+        self.crop_size = pair("CenterCrop: crop_size", crop_size)
+
+    def transform(self, results: Results) -> Results:
+        window = []
+        for length, wanted in zip(results["img"].shape[:2], self.crop_size, strict=True):
+            start = max(0, round((length - wanted) / 2))
+            window.append(slice(start, min(start + wanted, length)))
+        return crop(results, (window[0], window[1]))
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCrop(BaseTransform):
+    """Cut a window of random area and aspect ratio and resize it; the training crop of Inception (arXiv 1409.4842).
+
+    After ten draws that do not fit the image, the largest central window within the aspect range is taken.
+
+    Args:
+        scale: (height, width) of the result, or one number for both.
+        crop_ratio_range: share of the image area.
+        aspect_ratio_range: width / height, drawn log-uniformly.
+        interpolation: as Resize.
+    """
+
+    def __init__(
+        self,
+        scale: int | Sequence[int],
+        crop_ratio_range: tuple[float, float] = (0.08, 1.0),
+        aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
+        interpolation: str = "bilinear",
+    ) -> None:
+        self.scale = pair("RandomResizedCrop: scale", scale)
+        for name, (low, high) in dict(crop_ratio_range=crop_ratio_range, aspect_ratio_range=aspect_ratio_range).items():
+            if not 0 < low <= high:
+                raise ConfigError(f"RandomResizedCrop: {name} is (low, high) with 0 < low <= high, not {(low, high)}")
+        self.crop_ratio_range = crop_ratio_range
+        self.aspect_ratio_range = aspect_ratio_range
+        self.interpolation = check_interpolation("RandomResizedCrop", interpolation)
+
+    def transform(self, results: Results) -> Results:
+        results = crop(results, self._draw(*results["img"].shape[:2]))
+        size = (self.scale[1], self.scale[0])
+        results["img"] = resize_array(results["img"], size, INTERPOLATIONS[self.interpolation])
+        for key in results.get("seg_fields", ()):
+            results[key] = resize_array(results[key], size, INTERPOLATIONS["nearest"])
+        results["img_shape"] = self.scale
+        return results
+
+    def _draw(self, height: int, width: int) -> tuple[slice, slice]:
+        low, high = self.aspect_ratio_range
+        for _ in range(TRIES):
+            area = height * width * np.random.uniform(*self.crop_ratio_range)
+            aspect = math.exp(np.random.uniform(math.log(low), math.log(high)))
+            w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < w <= width and 0 < h <= height:
+                top, left = np.random.randint(0, height - h + 1), np.random.randint(0, width - w + 1)
+                return slice(top, top + h), slice(left, left + w)
+        w = max(min(width, round(height * high)), 1)
+        h = max(min(height, round(width / low)), 1)
+        top, left = (height - h) // 2, (width - w) // 2
+        return slice(top, top + h), slice(left, left + w)
+
+
+def crop(results: Results, window: tuple[slice, slice]) -> Results:
+    """Cut `window` (rows, columns) out of the image and its label maps, as views."""
+    results["img"] = results["img"][window]
+    for key in results.get("seg_fields", ()):
+        results[key] = results[key][window]
+    results["img_shape"] = results["img"].shape[:2]
+    results.pop("pad_shape", None)
+    return results

@@ -1,0 +1,92 @@
+"""Flipping and padding."""
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from visionpatch.errors import ConfigError, nearest
+from visionpatch.registry import TRANSFORMS
+
+from .base import IGNORED, BaseTransform, Results, pair
+from .resize import check_divisor
+
+FLIP_CODES = {"horizontal": 1, "vertical": 0, "diagonal": -1}
+
+
+@TRANSFORMS.register_module()
+class RandomFlip(BaseTransform):
+    """Flip with a given probability.
+
+    Args:
+        prob: probability of a flip, shared equally by the directions; or one probability for each direction.
+        direction: "horizontal", "vertical", "diagonal" (both), or a list of them, of which at most one is applied.
+    """
+
+    def __init__(self, prob: float | Sequence[float] = 0.5, direction: str | Sequence[str] = "horizontal") -> None:
+        self.direction = [direction] if isinstance(direction, str) else list(direction)
+        for name in self.direction:
+            if name not in FLIP_CODES:
+                raise ConfigError(f"RandomFlip: unknown direction {name!r}{nearest(str(name), FLIP_CODES)}")
+        n = len(self.direction)
+        self.prob = [prob / n] * n if isinstance(prob, int | float) else list(prob)
+        if len(self.prob) != n or min(self.prob) < 0 or sum(self.prob) > 1 + 1e-9:
+            raise ConfigError(f"RandomFlip: prob is in [0, 1], or one for each direction with a sum <= 1, not {prob}")
+        self._edges = np.cumsum(self.prob)
+
+    def transform(self, results: Results) -> Results:
+        chosen = int(self._edges.searchsorted(np.random.random_sample(), side="right"))
+        results["flip"] = chosen < len(self.direction)
+        results["flip_direction"] = self.direction[chosen] if results["flip"] else None
+        if results["flip"]:
+            code = FLIP_CODES[results["flip_direction"]]
+            for key in ("img", *results.get("seg_fields", ())):
+                results[key] = cv2.flip(results[key], code)
+        return results
+
+
+@TRANSFORMS.register_module()
+class Pad(BaseTransform):
+    """Pad at the right and the bottom: the image with 0, label maps with 255.
+
+    ``img_shape`` stays the shape before padding, ``pad_shape`` is the one after it.
+
+    Args:
+        size: (width, height) to reach; a longer side stays.
+        size_divisor: instead of `size`, the next multiple of this.
+        pad_val: value for the image, or dict(img=..., seg=...).
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int] | None = None,
+        size_divisor: int | None = None,
+        pad_val: int | Mapping[str, int] = 0,
+    ) -> None:
+        if (size is None) == (size_divisor is None):
+            raise ConfigError(f"Pad takes size or size_divisor, one of them; got {size!r} and {size_divisor!r}")
+        self.size = None if size is None else pair("Pad: size", size)
+        self.size_divisor = check_divisor("Pad", size_divisor)
+        values = dict(img=pad_val) if isinstance(pad_val, int | float) else dict(pad_val)
+        for name in values:
+            if name not in ("img", "seg"):
+                raise ConfigError(f"Pad: pad_val has no key {name!r}{nearest(str(name), ('img', 'seg'))}")
+        self.pad_val = {"img": 0, "seg": IGNORED, **values}
+
+    def transform(self, results: Results) -> Results:
+        h, w = results["img"].shape[:2]
+        if self.size is not None:
+            right, bottom = max(self.size[0] - w, 0), max(self.size[1] - h, 0)
+        else:
+            assert self.size_divisor is not None
+            right, bottom = -w % self.size_divisor, -h % self.size_divisor
+        if right or bottom:
+            results["img"] = _pad(results["img"], bottom, right, (self.pad_val["img"],) * 3)
+            for key in results.get("seg_fields", ()):
+                results[key] = _pad(results[key], bottom, right, (self.pad_val["seg"],))
+        results["pad_shape"] = (h + bottom, w + right)
+        return results
+
+
+def _pad(array: np.ndarray, bottom: int, right: int, value: Sequence[float]) -> np.ndarray:
+    return cv2.copyMakeBorder(array, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=value)

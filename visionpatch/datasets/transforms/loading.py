@@ -1,0 +1,145 @@
+"""Reading the image and the label map of a sample."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from visionpatch.errors import BadSampleError, ConfigError, DataError
+from visionpatch.registry import TRANSFORMS
+
+from .base import IGNORED, BaseTransform, Results, where
+from .decode import decode_image, decode_labels, read_bytes, to_bgr
+
+
+@TRANSFORMS.register_module(name=["LoadImage", "LoadImageFromFile"])
+class LoadImage(BaseTransform):
+    """Read ``img_path`` (or take the array given as ``img``) as (H, W, 3) BGR, uint8 or uint16.
+
+    Grey is replicated to three channels, CMYK converted, 16-bit values kept.
+
+    Args:
+        alpha: "error" refuses images with an alpha channel, "drop" ignores the channel.
+        ignore_orientation: do not apply the EXIF rotation.
+
+    Raises:
+        BadSampleError: the file is missing, empty, truncated, no image, or holds other than 8 or 16 bits a channel.
+    """
+
+    def __init__(self, alpha: str = "error", ignore_orientation: bool = False) -> None:
+        if alpha not in ("error", "drop"):
+            raise ConfigError(f'LoadImage: alpha is "error" or "drop", not {alpha!r}')
+        self.alpha = alpha
+        self.ignore_orientation = ignore_orientation
+
+    def transform(self, results: Results) -> Results:
+        given = results.get("img")
+        if given is None:
+            path = results["img_path"]
+            image = decode_image(read_bytes(path), path, self.alpha, self.ignore_orientation)
+        else:
+            image = to_bgr(np.asarray(given), where(results), self.alpha)
+        results["img"] = image
+        results["img_shape"] = results["ori_shape"] = image.shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadAnnotations(BaseTransform):
+    """Read ``seg_path`` as ``gt_seg_map``: (H, W) uint8 class indices, 255 where a pixel has no class.
+
+    Palette PNGs give their indices. With ``reduce_zero_label`` the file's 0 becomes 255 and k becomes k - 1. A
+    ``label_map`` of the dataset ({value in the file: class index or 255}) is applied instead where there is one.
+
+    Args:
+        reduce_zero_label: None takes the dataset's.
+
+    Raises:
+        BadSampleError: the file cannot be read, is a colour picture, has another size than the image, or holds a value
+            that is neither a class index nor the ignored one.
+    """
+
+    def __init__(self, reduce_zero_label: bool | None = None) -> None:
+        self.reduce_zero_label = reduce_zero_label
+
+    def transform(self, results: Results) -> Results:
+        path = results.get("seg_path")
+        if path is None:
+            raise DataError(f"{where(results)}: the dataset gives no mask (seg_path); set data_prefix.seg_map_path")
+        labels = decode_labels(read_bytes(path), path)
+        _check_size(labels, results, path)
+        if self.reduce_zero_label is not None:
+            results["reduce_zero_label"] = self.reduce_zero_label
+        results["gt_seg_map"] = self._to_classes(labels, results, path)
+        fields = results.setdefault("seg_fields", [])
+        if "gt_seg_map" not in fields:
+            fields.append("gt_seg_map")
+        return results
+
+    def _to_classes(self, labels: np.ndarray, results: Results, path: str) -> np.ndarray:
+        classes: Sequence[str] | None = results.get("classes")
+        reduce = bool(results.get("reduce_zero_label"))
+        mapping: Mapping[int, int] = results.get("label_map") or {}
+        ignore = results.get("ignore_index", IGNORED)
+        table, allowed, identity = label_table(
+            len(classes) if classes else None, reduce, ignore, tuple(sorted(mapping.items()))
+        )
+        present = value_counts(labels) > 0
+        if (present & ~allowed).any():
+            raise BadSampleError(_bad_values(labels, allowed, path, classes or (), reduce, ignore))
+        return labels if identity else cv2.LUT(labels, table)
+
+
+@lru_cache(maxsize=64)
+def label_table(
+    num_classes: int | None, reduce_zero_label: bool, ignore: int, label_map: tuple[tuple[int, int], ...] = ()
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """How values in a file become class indices: table (256,) uint8, allowed values (256,), whether it is the identity.
+
+    ``num_classes=None`` allows every value.
+    """
+    values = np.arange(256)
+    table = np.where(values == 0, IGNORED, values - 1) if reduce_zero_label else values.copy()
+    table[ignore] = IGNORED
+    for value, label in label_map:
+        table[value] = label
+    allowed = (table == IGNORED) & np.isin(values, [ignore, *([0] if reduce_zero_label else []), *dict(label_map)])
+    allowed |= table < num_classes if num_classes is not None else values >= 0
+    return table.astype(np.uint8), allowed, bool((table == values).all())
+
+
+def value_counts(labels: np.ndarray) -> np.ndarray:
+    """How often each value 0..255 occurs in a uint8 array (H, W): (256,) float32, exact up to 2**24 each."""
+    return cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
+
+
+def _check_size(labels: np.ndarray, results: Results, path: str) -> None:
+    expected = results.get("ori_shape")
+    if expected is not None and labels.shape != tuple(expected):
+        (h, w), (height, width) = labels.shape, expected
+        turned = (
+            "; is the image rotated by its EXIF tag? LoadImage(ignore_orientation=True)"
+            if (w, h) == (height, width)
+            else ""
+        )
+        raise BadSampleError(
+            f"{path}: the mask is {w}x{h} but its image {where(results)} is {width}x{height} (width x height){turned}"
+        )
+
+
+def _bad_values(
+    labels: np.ndarray, allowed: np.ndarray, path: str, classes: Sequence[str], reduce: bool, ignore: int
+) -> str:
+    counts = np.bincount(labels.ravel(), minlength=256)
+    bad = [int(v) for v in np.flatnonzero((counts > 0) & ~allowed)]
+    shown = ", ".join(f"{v} ({counts[v]} px)" for v in bad[:8]) + (", ..." if len(bad) > 8 else "")
+    first, last = (1, len(classes)) if reduce else (0, len(classes) - 1)
+    extra = " and 0 = no class (reduce_zero_label)" if reduce else ""
+    hint = ""
+    if bad == [len(classes)] and not reduce:
+        hint = "; if 0 means no class and 1 is the first one, set reduce_zero_label=True"
+    return (
+        f"{path}: the mask holds {shown}, but with {len(classes)} classes the values are {first}..{last}, "
+        f"{ignore} = ignored{extra}{hint}"
+    )

@@ -1,0 +1,87 @@
+"""Colour changes."""
+
+import cv2
+import numpy as np
+
+from visionpatch.errors import ConfigError
+from visionpatch.registry import TRANSFORMS
+
+from .base import BaseTransform, Results, where
+
+LEVELS = np.arange(256, dtype=np.float32)
+IDENTITY = np.arange(256, dtype=np.uint8)
+
+
+@TRANSFORMS.register_module()
+class PhotoMetricDistortion(BaseTransform):
+    """Random brightness, contrast, saturation and hue, each applied with probability one half (SSD, arXiv 1512.02325).
+
+    Contrast comes before or after saturation and hue, at random. The image must be uint8: every step is a table of 256
+    values, so that a step in BGR or HSV costs one look-up.
+
+    Args:
+        brightness_delta: brightness is moved by up to this many levels.
+        contrast_range: (low, high) factor.
+        saturation_range: (low, high) factor.
+        hue_delta: hue is turned by up to this many steps of two degrees.
+    """
+
+    def __init__(
+        self,
+        brightness_delta: int = 32,
+        contrast_range: tuple[float, float] = (0.5, 1.5),
+        saturation_range: tuple[float, float] = (0.5, 1.5),
+        hue_delta: int = 18,
+    ) -> None:
+        for name, (low, high) in dict(contrast_range=contrast_range, saturation_range=saturation_range).items():
+            if not 0 <= low <= high:
+                raise ConfigError(
+                    f"PhotoMetricDistortion: {name} is (low, high) with 0 <= low <= high, not {(low, high)}"
+                )
+        self.brightness_delta = brightness_delta
+        self.contrast_range = contrast_range
+        self.saturation_range = saturation_range
+        self.hue_delta = hue_delta
+
+    def transform(self, results: Results) -> Results:
+        image = results["img"]
+        if image.dtype != np.uint8:
+            raise ConfigError(
+                f"PhotoMetricDistortion takes 8-bit images, but {where(results)} holds {image.dtype}; "
+                "take it out of the pipeline for 16-bit data"
+            )
+        before = after = IDENTITY
+        if np.random.randint(2):
+            before = _linear(before, 1.0, np.random.uniform(-self.brightness_delta, self.brightness_delta))
+        contrast_first = np.random.randint(2)
+        if contrast_first and np.random.randint(2):
+            before = _linear(before, np.random.uniform(*self.contrast_range), 0.0)
+        saturation = np.random.uniform(*self.saturation_range) if np.random.randint(2) else None
+        turn = np.random.randint(-self.hue_delta, self.hue_delta) if np.random.randint(2) and self.hue_delta else None
+        if not contrast_first and np.random.randint(2):
+            after = _linear(after, np.random.uniform(*self.contrast_range), 0.0)
+        results["img"] = _apply(image, before, saturation, turn, after)
+        return results
+
+
+def _linear(table: np.ndarray, factor: float, offset: float) -> np.ndarray:
+    """`table` followed by factor * level + offset, clipped to 0..255 and cut to an integer."""
+    return np.clip(LEVELS[table] * np.float32(factor) + np.float32(offset), 0, 255).astype(np.uint8)
+
+
+def _apply(
+    image: np.ndarray, before: np.ndarray, saturation: float | None, turn: int | None, after: np.ndarray
+) -> np.ndarray:
+    if saturation is None and turn is None:
+        table = after[before]
+        return image if (table == IDENTITY).all() else cv2.LUT(image, table)
+    if before is not IDENTITY:
+        image = cv2.LUT(image, before)
+    hsv = np.stack([IDENTITY] * 3, axis=1)  # (256, 3) tables of hue 0..179, saturation, value
+    if turn is not None:
+        hsv[:, 0] = (np.arange(256) + turn) % 180
+    if saturation is not None:
+        hsv[:, 1] = _linear(IDENTITY, saturation, 0.0)
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
+    image = cv2.cvtColor(cv2.LUT(image, hsv[None]), cv2.COLOR_HSV2BGR)
+    return image if after is IDENTITY else cv2.LUT(image, after)

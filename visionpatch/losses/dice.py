@@ -1,0 +1,64 @@
+"""Dice loss of the predicted probabilities.
+
+Milletari et al., "V-Net", 3DV 2016, section 3. Letters: B batch, C classes, H, W label map.
+"""
+
+from torch import Tensor, nn
+
+from visionpatch.losses.cross_entropy import one_hot
+from visionpatch.registry import MODELS
+
+
+@MODELS.register_module()
+class DiceLoss(nn.Module):
+    """One minus the Dice overlap of probabilities p and one-hot labels t, per image, averaged over the batch.
+
+    With sums over all classes and the valid pixels of one image (label not `ignore_index`):
+
+    - default: ``1 - 2 sum(p t) / (sum(p^2) + sum(t^2) + 2 eps)``
+    - ``naive_dice=True``: ``1 - (2 sum(p t) + eps) / (sum(p) + sum(t) + eps)``
+
+    Differs from mmseg in one thing: there the probabilities of ignored pixels stay in the denominator and are pushed
+    down; here they count nowhere. Without ignored pixels the numbers are equal.
+
+    Args:
+        use_sigmoid: p is the sigmoid of each logit; False: the softmax over classes.
+        activate: False when the input already holds probabilities.
+        naive_dice: the first-power form.
+        loss_weight: factor of the result.
+        eps: keeps the quotient finite.
+        loss_name: key of the result in the head's losses.
+    """
+
+    def __init__(
+        self,
+        use_sigmoid: bool = True,
+        activate: bool = True,
+        *,
+        naive_dice: bool = False,
+        loss_weight: float = 1.0,
+        eps: float = 1e-3,
+        loss_name: str = "loss_dice",
+    ) -> None:
+        super().__init__()
+        self.use_sigmoid = use_sigmoid
+        self.activate = activate
+        self.naive_dice = naive_dice
+        self.loss_weight = loss_weight
+        self.eps = eps
+        self.loss_name = loss_name
+
+    def forward(self, logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
+        """`logits` (B, C, H, W), `labels` (B, H, W) int64 -> a scalar."""
+        p = logits.float()
+        if self.activate:
+            p = p.sigmoid() if self.use_sigmoid else p.softmax(1)
+        valid = labels != ignore_index
+        t = one_hot(labels, valid, logits.shape[1]).flatten(1)  # (B, C*H*W)
+        p = (p * valid.unsqueeze(1)).flatten(1)
+        overlap = 2 * (p * t).sum(1)
+        if self.naive_dice:
+            dice = (overlap + self.eps) / (p.sum(1) + t.sum(1) + self.eps)
+        else:
+            dice = overlap / (p.square().sum(1) + t.square().sum(1) + 2 * self.eps)
+        return self.loss_weight * (1 - dice).mean()

@@ -1,0 +1,6 @@
+"""What a config calls `model`: wiring of backbone, neck and heads."""
+from visionpatch.models.classifier import Classifier
+from visionpatch.models.data_preprocessor import DataPreprocessor
+from visionpatch.models.segmentor import Segmentor
+
+__all__ = ["Classifier", "DataPreprocessor", "Segmentor"]

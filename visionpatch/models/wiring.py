@@ -1,0 +1,35 @@
+"""Building the parts of a model and checking that they fit."""
+from collections.abc import Sequence
+
+from torch import nn
+
+from visionpatch.errors import ConfigError
+from visionpatch.registry import MODELS
+
+
+def build(part: dict | nn.Module) -> nn.Module:
+    """The module itself, or the one its config describes."""
+    return part if isinstance(part, nn.Module) else MODELS.build(part)
+
+
+def check_channels(path: str, reader: nn.Module, source: nn.Module) -> None:
+    """Compares `reader.in_channels` with the maps `source` gives, those of `reader.in_index` where it has one.
+
+    Raises:
+        ConfigError: naming `path`, what was given and what the source gives.
+    """
+    given = getattr(reader, "in_channels", None)
+    offered = tuple(source.out_channels)
+    if given is None:
+        return
+    index = getattr(reader, "in_index", None)
+    if index is None:
+        index = range(len(offered)) if isinstance(given, Sequence) else -1
+    indices = [index] if isinstance(index, int) else list(index)
+    given = [given] if isinstance(given, int) else list(given)
+    name = type(source).__name__
+    if not all(-len(offered) <= i < len(offered) for i in indices):
+        raise ConfigError(f"{path}.in_index = {indices}, but {name} gives {len(offered)} maps (indices 0..{len(offered) - 1})")
+    expected = [offered[i] for i in indices]
+    if given != expected:
+        raise ConfigError(f"{path}.in_channels = {given}, but {name} gives {expected} channels; set in_channels to that")

@@ -1,0 +1,74 @@
+"""Writes or shows the predictions of a test run."""
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from numpy import ndarray
+
+from visionpatch.errors import ConfigError, MissingDependencyError
+from visionpatch.registry import HOOKS
+from visionpatch.structures import DataSample
+from visionpatch.visualization.segmentation import draw_pair
+
+
+@HOOKS.register_module()
+class SegVisualizationHook(Hook):
+    """Draws every tested picture: ground truth and prediction, with a legend.
+
+    Args:
+        out_dir: folder of the pictures, ``<name of the image>.png``; None writes none.
+        show: open a window for each.
+        wait_time: seconds a shown picture stays; 0 waits for a key.
+        interval: draw every `interval`-th picture.
+        opacity: of the colours.
+    """
+
+    def __init__(self, out_dir: str | Path | None = None, show: bool = False, wait_time: float = 2.0,
+                 interval: int = 1, opacity: float = 0.5) -> None:
+        if interval < 1:
+            raise ConfigError(f"SegVisualizationHook: interval = {interval}, expected 1 or more")
+        self.out_dir = Path(out_dir) if out_dir else None
+        self.show, self.wait_time, self.interval, self.opacity = show, wait_time, interval, opacity
+        self._seen = 0
+
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        metainfo = runner.test_dataloader.dataset.metainfo
+        for sample in outputs or ():
+            if self._seen % self.interval == 0 and "pred_sem_seg" in sample:
+                self._emit(draw_sample(sample, metainfo, self.opacity), Path(sample.img_path).stem)
+            self._seen += 1
+
+    def _emit(self, picture: ndarray, name: str) -> None:
+        if self.out_dir is not None:
+            self.out_dir.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(self.out_dir / f"{name}.png"), picture)
+        if self.show:
+            show(picture, name, self.wait_time)
+
+
+def draw_sample(sample: DataSample, metainfo: Mapping[str, Any], opacity: float = 0.5) -> ndarray:
+    """The file of a predicted sample with its ground truth, where it has one, and its prediction (H, W, 3), BGR."""
+    image = cv2.imread(str(sample.img_path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ConfigError(f"{sample.img_path}: the image that was predicted cannot be read for drawing")
+    truth = sample.gt_sem_seg.data.squeeze(0).cpu().numpy() if "gt_sem_seg" in sample else None
+    prediction = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+    return draw_pair(image, truth, prediction, metainfo["classes"], metainfo["palette"], opacity)
+
+
+def show(picture: ndarray, title: str, wait_time: float) -> None:
+    """Open a window for `wait_time` seconds (0: until a key).
+
+    Raises:
+        MissingDependencyError: there is no display, or OpenCV was built without windows.
+    """
+    try:
+        cv2.imshow(title, picture)
+        cv2.waitKey(round(1000 * wait_time))
+        cv2.destroyWindow(title)
+    except cv2.error as error:
+        raise MissingDependencyError("--show needs a display and OpenCV with windows (opencv-python, not the headless "
+                                     "package); --show-dir DIR writes the pictures instead") from error
