@@ -2,8 +2,9 @@
 
     python benchmarks/transforms.py data/VOCdevkit/VOC2012 [--images 100] [--rounds 3]
 
-Both sides read the same pictures with the same random numbers, in turn, picture by picture. MMSegmentation's own classes
-are timed when it can be imported; otherwise its label loading, crop and packing are restated here. Needs mmcv and Pillow.
+Both sides read the same pictures with the same random numbers, in turn, picture by picture. MMSegmentation's own
+classes are timed when it can be imported; otherwise its label loading, crop and packing are restated here. Needs mmcv
+and Pillow.
 """
 
 import argparse

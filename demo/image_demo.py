@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     inferencer = SegmentationInferencer(args.config, args.weights, args.device)
     out_dir = Path(args.out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    console = Console(soft_wrap=True)
+    console, written = Console(soft_wrap=True), 0
     for path in track(pictures, description="segmenting", console=console):
         try:
             sample = inferencer(path)[0]
@@ -46,9 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             continue
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         cv2.imwrite(str(out_dir / f"{path.stem}.png"), inferencer.draw(image, sample, args.opacity))
+        written += 1
     for reason in skipped:
         console.print(f"skipped {reason}", markup=False, highlight=False)
-    console.print(f"wrote {len(list(pictures)) - sum('not a picture' not in s for s in skipped)} picture(s) to {out_dir}/")
+    console.print(f"wrote {written} picture(s) to {out_dir}/", highlight=False)
     return 0
 
 

@@ -45,18 +45,17 @@ def build_tester(cfg: Any, args: argparse.Namespace) -> Any:
     """A Runner with the hooks that write and show predictions."""
     from visionpatch.engine import build_runner
     from visionpatch.engine.checkpoint import load_checkpoint_file
+    from visionpatch.engine.predictions import SavePredictionsHook
+    from visionpatch.visualization import SegVisualizationHook
 
     if "://" not in args.checkpoint:
         load_checkpoint_file(args.checkpoint)  # a wrong file is found before the data are
-    runner = build_runner(cfg)
-    if args.out:
-        from visionpatch.engine.predictions import SavePredictionsHook
-
-        runner.register_hook(SavePredictionsHook(args.out))
+    hooks: list[Any] = [SavePredictionsHook(args.out)] if args.out else []
     if args.show or args.show_dir:
-        from visionpatch.visualization import SegVisualizationHook
-
-        runner.register_hook(SegVisualizationHook(show=args.show, out_dir=args.show_dir, wait_time=args.wait_time))
+        hooks.append(SegVisualizationHook(show=args.show, out_dir=args.show_dir, wait_time=args.wait_time))
+    runner = build_runner(cfg)
+    for hook in hooks:
+        runner.register_hook(hook)
     return runner
 
 

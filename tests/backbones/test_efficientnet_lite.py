@@ -181,6 +181,13 @@ def test_norm_eval_keeps_the_statistics():
     assert net.training and not any(m.training for m in batch_norms(net))
 
 
+def test_norm_eval_holds_for_synchronised_norms():
+    net = nn.SyncBatchNorm.convert_sync_batchnorm(EfficientNetLite(norm_eval=True)).train()
+    norms = [m for m in net.modules() if isinstance(m, nn.SyncBatchNorm)]
+    assert len(norms) == 48
+    assert not any(m.training for m in norms)
+
+
 def test_with_cp_changes_nothing():
     plain, saving = (
         EfficientNetLite(drop_path_rate=0.3).train(),

@@ -1,6 +1,6 @@
 """Draw a small segmentation set in the layout of PASCAL VOC: 21 classes, no download.
 
-    python tools/dataset_converters/make_sample_dataset.py data/sample
+python tools/dataset_converters/make_sample_dataset.py data/sample
 """
 
 import argparse

@@ -47,7 +47,7 @@ def _sizes(model: nn.Module) -> list[tuple[str, str]]:
     def count(module: nn.Module) -> str:
         total = sum(p.numel() for p in module.parameters())
         fixed = total - sum(p.numel() for p in module.parameters() if p.requires_grad)
-        return f"{total / 1e6:.3f} M" + (f" ({fixed / 1e6:.3f} M of them frozen)" if fixed else "")
+        return f"{total:,}" + (f" ({fixed:,} of them frozen)" if fixed else "")
 
     parts = [(name, child) for name, child in model.named_children() if any(True for _ in child.parameters())]
     return [("parameters", count(model)), *((f"  {name}", count(child)) for name, child in parts)]
@@ -119,15 +119,15 @@ def _shapes(model: nn.Module, batch: Any) -> list[tuple[str, str]]:
     finally:
         for hook in hooks:
             hook.remove()
-    return [("network input", shape_text(inputs)), *rows, ("raw output", shape_text(output))]
+    return [("network input", shape_text(inputs) if isinstance(inputs, Tensor) else f"{len(inputs)} images"), *rows, ("raw output", shape_text(output))]
 
 
 def shape_text(value: Any) -> str:
-    """``(2, 64, 56, 56)`` for a tensor, the shapes one after another for several."""
+    """``(2, 64, 56, 56)`` for a tensor, a line for each of several."""
     if isinstance(value, Tensor):
         return str(tuple(value.shape))
     children = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return "  ".join(shape_text(child) for child in children) or type(value).__name__
+    return "\n".join(shape_text(child) for child in children) or type(value).__name__
 
 
 def _peak_memory() -> str:

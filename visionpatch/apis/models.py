@@ -1,6 +1,8 @@
 """Models by name: every config file is one."""
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -20,19 +22,19 @@ def list_models(pattern: str | None = None) -> list[str]:
     return [name for name in sorted(_configs()) if pattern is None or fnmatch(name, pattern)]
 
 
-def get_config(name_or_path: str | Path) -> Config:
-    """The checked config of a name of `list_models`, or of a file.
+def get_config(name_or_path: str | Path, cfg_options: Mapping[str, Any] | None = None) -> Config:
+    """The checked config of a name of `list_models`, or of a file, with the overrides of `load_config`.
 
     Raises:
         ConfigError: neither a name nor a file; the message holds the nearest name.
     """
     name = str(name_or_path)
     if Path(name).suffix or "/" in name:
-        return load_config(name)
+        return load_config(name, cfg_options)
     configs = _configs()
     if name not in configs:
         raise ConfigError(f'no config is called "{name}"{nearest(name, configs)}')
-    return load_config(configs[name])
+    return load_config(configs[name], cfg_options)
 
 
 def get_model(config: str | Path | Config, weights: str | Path | None = None, device: str = "cpu") -> nn.Module:

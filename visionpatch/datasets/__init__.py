@@ -11,6 +11,7 @@ from .paths import data_path
 from .samplers import DefaultSampler, TrainSampler
 from .segmentation import SegmentationDataset
 from .voc import PascalVOCDataset
+from .wrappers import ConcatDataset, RepeatDataset
 
 __all__ = [
     "ADE20KDataset",
@@ -18,11 +19,13 @@ __all__ = [
     "COCOStuffDataset",
     "CamVidDataset",
     "CityscapesDataset",
+    "ConcatDataset",
     "DefaultSampler",
     "FolderDataset",
     "ImageFolderDataset",
     "ListFileDataset",
     "PascalVOCDataset",
+    "RepeatDataset",
     "SegmentationDataset",
     "TrainSampler",
     "data_path",

@@ -28,11 +28,11 @@ class BaseDataset(Dataset):
 
     takes_epoch_keys = True
     metainfo: dict[str, Any]
+    seed = 0
 
     def __init__(self, pipeline: Sequence[Mapping[str, Any] | Callable] = (), test_mode: bool = False) -> None:
         self.pipeline = Compose(pipeline)
         self.test_mode = test_mode
-        self.seed = 0
 
     @abstractmethod
     def __len__(self) -> int:

@@ -11,9 +11,9 @@ from .classes import colour_map
 
 
 def encode_palette_png(labels: np.ndarray, palette: Sequence[Sequence[int]] | None = None) -> bytes:
-    """A PNG file (bytes) whose pixels are the values of `labels` (H, W) uint8, shown in the colours of `palette` (RGB).
+    """A PNG file (bytes) whose pixels are the values of `labels` (H, W) uint8, shown in the colours `palette` (RGB).
 
-    Values without a colour get PASCAL VOC's. Readers that look colours up see a picture; those that do not see the labels.
+    Values without a colour get PASCAL VOC's.
     """
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise ValueError(f"labels of shape (H, W) and type uint8 are expected, not {labels.shape} {labels.dtype}")

@@ -1,7 +1,8 @@
 """A sample set out of nothing: drawn pictures of coloured shapes with exact masks, in the layout of PASCAL VOC.
 
-21 classes: background, and five shapes in four colours. Backgrounds are grey textures; shapes vary in size, rotation, shade
-and pattern, hide parts of each other, and are cut off by the border. A line of one pixel around them is void (255).
+21 classes: background, and five shapes in four colours. Backgrounds are grey textures; shapes vary in size, rotation,
+shade and pattern, hide parts of each other, and are cut off by the border. A line of one pixel around them is void
+(255).
 """
 
 from collections.abc import Callable
@@ -37,7 +38,9 @@ def make_sample_dataset(
         ValueError: a number is too small.
     """
     if train < 1 or val < 1 or size < 32:
-        raise ValueError(f"at least 1 picture a split and 32 pixels are needed, not train={train} val={val} size={size}")
+        raise ValueError(
+            f"at least 1 picture a split and 32 pixels are needed, not train={train} val={val} size={size}"
+        )
     root = Path(out) / "VOCdevkit" / "VOC2012"
     images, masks, splits = root / "JPEGImages", root / "SegmentationClass", root / "ImageSets" / "Segmentation"
     for folder in (images, masks, splits):

@@ -95,6 +95,7 @@ class SegmentationDataset(BaseDataset):
         return dict(
             img_path=f"{self.img_dir}/{self._images[index]}",
             seg_path=mask,
+            seg_map_path=mask,  # the key mmcv's and MMSegmentation's transforms look for
             img_id=self.stems[index],
             sample_idx=index,
             classes=self.metainfo["classes"],

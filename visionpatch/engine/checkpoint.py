@@ -184,7 +184,7 @@ def _history_method(owner: Any, name: str) -> Any:
     """Stands for the ``getattr`` in MMEngine's pickles: it names methods of the log history, nothing else."""
     if owner is _History and name in {"min", "max", "mean", "current"}:
         return getattr(HistoryBuffer, name)
-    raise pickle.UnpicklingError(f"Unsupported global: getattr({owner!r}, {name!r})")
+    raise pickle.UnpicklingError(f"WeightsUnpickler error: GLOBAL getattr of {name}")
 
 
 def _safe_globals() -> list[Any]:
@@ -203,13 +203,13 @@ def _read_torch(path: Path, map_location: Any) -> Any:
         with torch.serialization.safe_globals(_safe_globals()):
             return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"Unsupported global: (?:GLOBAL )?(\S+)|(?:reduce|build|call|instance|class)\S* (\S+)", str(error))
-        if not found:
-            raise
-        name = found.group(1) or found.group(2)
+        text = str(error).split("WeightsUnpickler error:")[-1]
+        if "Unsupported operand" in text or "WeightsUnpickler" not in str(error):
+            raise  # bytes that are no pickle at all
+        named = re.search(r"(?:GLOBAL|global:?|function|class) `?([\w.]+)", text)
         raise WeightsError(
-            f"{path}: refused, it asks to run {name.rstrip('.,')} and not only to hold tensors; nothing was executed. "
-            "If you trust its source, load it there with torch and save its state_dict alone, or as .safetensors"
+            f"{path}: refused, it asks to run {named.group(1) if named else 'code'} and not only to hold tensors; nothing "
+            "was executed. If you trust its source, load it there with torch and save its state_dict alone, or as .safetensors"
         ) from error
 
 

@@ -36,6 +36,7 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None, 
         cfg.default_scope = SCOPE
     cfg.work_dir = work_dir or cfg.get("work_dir") or str(Path("work_dirs") / path.stem)
     check_config(cfg)
+    _fit_to_loop(cfg)
     return cfg
 
 
@@ -64,6 +65,21 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
         except AssertionError as error:
             raise ConfigError(f"--cfg-options {pair}: brackets do not match") from error
     return options
+
+
+def _fit_to_loop(cfg: Config) -> None:
+    """An iteration-based run logs and saves by iterations unless its config says otherwise."""
+    loop = cfg.get("train_cfg") or {}
+    if not loop or loop.get("by_epoch", loop.get("type") not in (None, "IterBasedTrainLoop")):
+        return
+    cfg.log_processor = dict(by_epoch=False) | (cfg.get("log_processor") or {})
+    hooks: dict[str, Any] = dict(logger=dict(type="LoggerHook"),
+                                 checkpoint=dict(type="CheckpointHook", interval=loop.get("val_interval", 1000)))
+    hooks |= cfg.get("default_hooks") or {}
+    for name, key in (("logger", "log_metric_by_epoch"), ("checkpoint", "by_epoch")):
+        if hooks[name]:
+            hooks[name] = {key: False, **hooks[name]}
+    cfg.default_hooks = hooks
 
 
 def _check_files(path: Path, chain: tuple[Path, ...] = ()) -> None:

@@ -9,10 +9,11 @@ from importlib.util import find_spec
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseModule
 from mmengine.optim import OptimWrapper
 from mmengine.registry import Registry
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, LogProcessor, TestLoop, ValLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, LogProcessor, Runner, TestLoop, ValLoop
 from mmengine.utils.dl_utils import set_multi_processing
 from mmengine.visualization import Visualizer
 from torch import nn
@@ -70,6 +71,7 @@ PLAIN: dict[str, set[str]] = {  # dicts without a type whose keys are known
     "optim_wrapper.paramwise_cfg": PARAMWISE,
     "tta": {"scales", "flip"},
 }
+SINKS = {CheckpointHook: set(inspect.signature(Runner.save_checkpoint).parameters) - {"self"}}  # what **kwargs become
 DEFAULT_TYPES: dict[str, Callable] = {  # what a dict without a type builds
     "optim_wrapper": OptimWrapper, "val_cfg": ValLoop, "test_cfg": TestLoop, "log_processor": LogProcessor,
     "visualizer": Visualizer,
@@ -85,8 +87,8 @@ def check_top_level(cfg: Config, source: str) -> None:
         if near:
             raise ConfigError(f"{source}: {name} is not a key of a config{nearest(name, KNOWN)}")
         if isinstance(value, Mapping) and isinstance(value.get("type"), str) and not _is_used(name, value, cfg):
-            raise ConfigError(f'{source}: {name} = dict(type="{value["type"]}", ...) is used by nothing'
-                              f"{nearest(name, KNOWN)}")
+            raise ConfigError(f'{source}: {name} = dict(type="{value["type"]}", ...) is read by nothing; put it where it '
+                              "belongs (model, train_dataloader ...) or remove it")
 
 
 def check_section(value: Any, path: str, source: str) -> None:
@@ -101,6 +103,9 @@ def check_section(value: Any, path: str, source: str) -> None:
         for key in value:
             if key not in names and not key.startswith("_"):
                 raise ConfigError(f"{source}: {path}.{key} is not an argument of {_title(value, path)}{nearest(key, names)}")
+    missing = _missing(value, path, source)
+    if missing:
+        raise ConfigError(f"{source}: {path} ({_title(value, path)}) needs {' and '.join(missing)}")
     if path == "default_hooks":
         _check_hook_names(value, source)
     for key, child in value.items():
@@ -128,6 +133,16 @@ def _allowed_keys(value: Mapping, path: str, source: str) -> set[str] | None:
     head, *below = _names_of(path)
     extra = EXTRA_KEYS.get(head, set()) if not below or head in NAMED[:2] and len(below) == 1 else set()
     return None if names is None else names | extra | {"type"}
+
+
+def _missing(value: Mapping, path: str, source: str) -> list[str]:
+    """Arguments without a default that a part of the model is not given; elsewhere a Runner adds some of its own."""
+    built = _resolve(value["type"], path, source) if isinstance(value.get("type"), str) else None
+    if path.split(".")[0] != "model" or "init_cfg" in path or not callable(built):
+        return []
+    parameters = inspect.signature(built).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [p.name for p in parameters if p.kind in kinds and p.default is p.empty and p.name not in value]
 
 
 def _resolve(name: str, path: str, source: str) -> Any:
@@ -175,10 +190,10 @@ def _parameters(built: Callable) -> set[str] | None:
     """Names a call of `built` takes; None where it hands unknown ones on to something unseen."""
     if not inspect.isclass(built):
         return None if _is_open(built) else _names(built)
-    names: set[str] = set()
+    names: set[str] = SINKS.get(built, set()).copy()
     open_ended = False
     for klass in built.__mro__:
-        if klass in (object, nn.Module, BaseModule) and open_ended:
+        if klass in (object, nn.Module, BaseModule) and open_ended and built not in SINKS:
             return None
         init = klass.__dict__.get("__init__")
         if init is None or klass is object:

@@ -17,7 +17,7 @@ from visionpatch.errors import ConfigError
 from visionpatch.registry import RUNNERS
 
 NOISE = ('"FileClient" will be', '"HardDiskBackend" is', "Distributed training is not used, all SyncBatchNorm",
-         "Hooks will be executed", "The prefix is not set in metric class")  # lines that tell the user nothing
+         "Hooks will be executed", "The prefix is not set in metric class", "`save_param_scheduler` is True but")  # lines that tell the user nothing
 
 
 def build_runner(cfg: Config) -> BaseRunner:

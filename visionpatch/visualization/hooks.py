@@ -1,4 +1,6 @@
 """Writes or shows the predictions of a test run."""
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,13 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from numpy import ndarray
 
-from visionpatch.errors import ConfigError, MissingDependencyError
+from visionpatch.errors import BadSampleError, ConfigError, MissingDependencyError
 from visionpatch.registry import HOOKS
 from visionpatch.structures import DataSample
 from visionpatch.visualization.segmentation import draw_pair
+
+NO_WINDOW = ("showing pictures needs a display and OpenCV with windows (opencv-python, not the headless package); "
+             "--show-dir DIR writes the pictures instead")
 
 
 @HOOKS.register_module()
@@ -30,6 +35,8 @@ class SegVisualizationHook(Hook):
                  interval: int = 1, opacity: float = 0.5) -> None:
         if interval < 1:
             raise ConfigError(f"SegVisualizationHook: interval = {interval}, expected 1 or more")
+        if show:
+            check_display()
         self.out_dir = Path(out_dir) if out_dir else None
         self.show, self.wait_time, self.interval, self.opacity = show, wait_time, interval, opacity
         self._seen = 0
@@ -53,7 +60,7 @@ def draw_sample(sample: DataSample, metainfo: Mapping[str, Any], opacity: float 
     """The file of a predicted sample with its ground truth, where it has one, and its prediction (H, W, 3), BGR."""
     image = cv2.imread(str(sample.img_path), cv2.IMREAD_COLOR)
     if image is None:
-        raise ConfigError(f"{sample.img_path}: the image that was predicted cannot be read for drawing")
+        raise BadSampleError(f"{sample.img_path}: the image that was predicted cannot be read for drawing")
     truth = sample.gt_sem_seg.data.squeeze(0).cpu().numpy() if "gt_sem_seg" in sample else None
     prediction = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
     return draw_pair(image, truth, prediction, metainfo["classes"], metainfo["palette"], opacity)
@@ -65,10 +72,16 @@ def show(picture: ndarray, title: str, wait_time: float) -> None:
     Raises:
         MissingDependencyError: there is no display, or OpenCV was built without windows.
     """
+    check_display()
     try:
         cv2.imshow(title, picture)
         cv2.waitKey(round(1000 * wait_time))
         cv2.destroyWindow(title)
     except cv2.error as error:
-        raise MissingDependencyError("--show needs a display and OpenCV with windows (opencv-python, not the headless "
-                                     "package); --show-dir DIR writes the pictures instead") from error
+        raise MissingDependencyError(NO_WINDOW) from error
+
+
+def check_display() -> None:
+    """Raise `MissingDependencyError` where no window can open; OpenCV would end the process."""
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise MissingDependencyError(NO_WINDOW)

@@ -73,8 +73,8 @@ def decode_labels(data: bytes, path: str | PathLike) -> np.ndarray:
     depth = 8
     if data.startswith(PNG) and len(data) > 33:
         depth, kind = data[24], data[25]
-        if kind == 3:
-            data = _palette_to_grey(data, path)
+        if kind in (0, 3):
+            data = _plain_grey(data, path)
     labels = _decode(data, cv2.IMREAD_UNCHANGED, path)
     if labels.ndim == 3:
         raise BadSampleError(
@@ -103,10 +103,10 @@ def _decode(data: bytes, flags: int, path: str | PathLike) -> np.ndarray:
     return image
 
 
-def _palette_to_grey(data: bytes, path: str | PathLike) -> bytes:
-    """The same PNG declared as grey, so that a decoder returns the palette indices instead of colours.
+def _plain_grey(data: bytes, path: str | PathLike) -> bytes:
+    """The same palette or grey PNG declared as grey, so that a decoder returns the numbers in it instead of colours.
 
-    Only the colour type in the header changes and the colour tables go; the pixel stream is the same in both types
+    Only the colour type in the header changes and the tables of colours and transparency go; the pixel stream is the same in both types
     (PNG specification, sections 11.2.1 and 11.2.2).
     """
     header = data[12:25] + b"\0" + data[26:29]

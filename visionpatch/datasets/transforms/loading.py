@@ -137,7 +137,9 @@ def _bad_values(
     first, last = (1, len(classes)) if reduce else (0, len(classes) - 1)
     extra = " and 0 = no class (reduce_zero_label)" if reduce else ""
     hint = ""
-    if bad == [len(classes)] and not reduce:
+    if path.lower().endswith((".jpg", ".jpeg")):
+        hint = "; JPEG does not keep values exactly: masks are stored as PNG"
+    elif bad == [len(classes)] and not reduce:
         hint = "; if 0 means no class and 1 is the first one, set reduce_zero_label=True"
     return (
         f"{path}: the mask holds {shown}, but with {len(classes)} classes the values are {first}..{last}, "

@@ -1,6 +1,7 @@
 """Resizing. Sizes in arguments are (width, height) as in mmcv; shapes in results are (H, W)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,7 +25,8 @@ class Resize(BaseTransform):
     """Resize the image, and its label map with nearest neighbour.
 
     Args:
-        scale: (width, height); with `keep_ratio` the largest size that fits, whichever side is longer.
+        scale: (width, height); with `keep_ratio` the largest size that fits, whichever side is longer. 0 leaves it to
+            whoever sets the attribute before each use, as mmcv's RandomChoiceResize does.
         scale_factor: a factor, or (w, h) factors, instead of `scale`.
         keep_ratio: keep the aspect ratio.
         size_divisor: afterwards resize again so that both sides are the next multiple of this.
@@ -41,7 +43,7 @@ class Resize(BaseTransform):
     ) -> None:
         if (scale is None) == (scale_factor is None):
             raise ConfigError(f"Resize takes scale or scale_factor, one of them; got {scale!r} and {scale_factor!r}")
-        self.scale = None if scale is None else pair("Resize: scale", scale)
+        self.scale = (0, 0) if scale == 0 else None if scale is None else pair("Resize: scale", scale)
         factors = (scale_factor, scale_factor) if isinstance(scale_factor, int | float) else scale_factor
         if factors is not None and (len(factors) != 2 or not all(f > 0 for f in factors)):
             raise ConfigError(f"Resize: scale_factor takes one positive number or two, not {scale_factor!r}")
@@ -72,17 +74,17 @@ class RandomResize(BaseTransform):
 
     def __init__(
         self,
-        scale: Sequence[int] | Sequence[Sequence[int]],
+        scale: int | Sequence[int] | Sequence[Sequence[int]],
         ratio_range: tuple[float, float] | None = None,
         keep_ratio: bool = False,
         size_divisor: int | None = None,
         interpolation: str = "bilinear",
     ) -> None:
-        two = len(scale) == 2 and not isinstance(scale[0], int)
+        two = not isinstance(scale, int) and len(scale) == 2 and not isinstance(scale[0], int)
         if two == (ratio_range is not None):
             raise ConfigError("RandomResize takes one scale (w, h) with a ratio_range, or two scales without one")
-        scales = scale if two else [scale]
-        self.scale = [pair("RandomResize: scale", s) for s in scales]  # type: ignore[arg-type]
+        scales: Sequence[Any] = scale if two else [scale]  # type: ignore[assignment]
+        self.scale = [pair("RandomResize: scale", s) for s in scales]
         if ratio_range is not None and not 0 < ratio_range[0] <= ratio_range[1]:
             raise ConfigError(f"RandomResize: ratio_range is (low, high) with 0 < low <= high, not {ratio_range}")
         self.ratio_range = ratio_range

@@ -1,0 +1,60 @@
+"""Key names of the published CrossFormer checkpoints load strictly into our models."""
+import pytest
+import torch
+
+from visionpatch.converters.crossformer import convert
+from visionpatch.errors import WeightsError
+from visionpatch.models import Classifier, Segmentor
+
+TINY = dict(embed_dims=32, depths=(1, 2, 3, 1), num_heads=(1, 2, 4, 8), cooling=True)
+CHANNELS = (32, 64, 128, 256)
+
+
+def backbone(**more):
+    return dict(type="CrossFormer", arch=TINY, **more)
+
+
+def published_names(model):
+    """The tensors of one of our models under their published names: a classification file has no prefix."""
+    return {
+        name.replace("backbone.", "").replace("head.fc.", "head."): torch.randn_like(tensor)
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def test_classification_checkpoint_loads_strictly():
+    model = Classifier(backbone(out_indices=(3,), out_norm=True), dict(type="LinearClsHead", in_channels=256, num_classes=7))
+    published = published_names(model)
+    published["layers.0.blocks.0.attn.biases"] = torch.zeros(169, 2)  # index tables of the first release
+    published["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.int64)
+    model.load_state_dict(convert(published), strict=True)
+    assert torch.equal(model.head.fc.weight, published["head.weight"])
+    assert torch.equal(model.backbone.layers[2].blocks[2].mlp.fc2.bias, published["layers.2.blocks.2.mlp.fc2.bias"])
+    assert torch.equal(model.backbone.layers[2].blocks[0].attn.pos.pos3[2].bias, published["layers.2.blocks.0.attn.pos.pos3.2.bias"])
+
+
+@pytest.mark.parametrize("wrapped", ["", "module."])
+def test_segmentation_checkpoints_load_strictly(wrapped):
+    head = dict(num_classes=5, channels=8)
+    fpn = Segmentor(
+        backbone(),
+        dict(type="FPNHead", in_channels=(16,) * 4, feature_strides=(4, 8, 16, 32), **head),
+        neck=dict(type="FPN", in_channels=CHANNELS, out_channels=16, num_outs=4),
+    )
+    upernet = Segmentor(
+        backbone(),
+        dict(type="UPerHead", in_channels=CHANNELS, **head),
+        auxiliary_head=dict(type="FCNHead", in_channels=128, in_index=2, num_convs=1, concat_input=False, **head),
+    )
+    for model, names in ((fpn, ("neck.lateral_convs.0.conv.bias", "decode_head.scale_heads.3.4.bn.running_mean")),
+                         (upernet, ("decode_head.psp_modules.3.1.conv.weight", "auxiliary_head.convs.0.bn.weight"))):
+        published = {wrapped + name: torch.randn_like(t.float()) for name, t in model.state_dict().items()}
+        assert all(wrapped + name in published for name in names)
+        model.load_state_dict(convert(published), strict=True)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(WeightsError, match=r'"layers\.0\.blocks\.0\.attn\.rpe\.weight" is not a tensor of a published CrossFormer'):
+        convert({"patch_embed.projs.0.weight": torch.zeros(1), "layers.0.blocks.0.attn.rpe.weight": torch.zeros(1)})
+    with pytest.raises(WeightsError, match=r'"backbone\.head\.weight"'):
+        convert({"backbone.head.weight": torch.zeros(1)})

@@ -1,0 +1,109 @@
+"""The pass over a dataset before training, and the command around it."""
+
+import importlib
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from visionpatch.datasets import ImageFolderDataset, PascalVOCDataset
+from visionpatch.datasets.checking import check_dataset, find_overlap, loading_steps
+from visionpatch.datasets.sample_set import CLASSES, make_sample_dataset
+from visionpatch.datasets.transforms import LoadAnnotations, LoadImage
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    return make_sample_dataset(tmp_path, train=5, val=2, size=32)
+
+
+def voc(root, split, **kwargs):
+    metainfo = dict(classes=CLASSES)
+    return PascalVOCDataset(
+        data_root=str(root), ann_file=f"ImageSets/Segmentation/{split}.txt", metainfo=metainfo, **kwargs
+    )
+
+
+def test_counts(fresh):
+    report = check_dataset(voc(fresh, "train"))
+    assert report.ok
+    assert report.samples == 5
+    assert report.pixels.sum() + report.ignored_pixels == 5 * 32 * 32
+    assert report.images[0] == 5
+    assert (report.images[1:6] >= 1).all()
+
+
+def test_every_fault_is_found(fresh):
+    names = [f"sample_{i:06d}" for i in range(5)]
+    images, masks = fresh / "JPEGImages", fresh / "SegmentationClass"
+    (images / f"{names[0]}.jpg").write_bytes(b"")
+    whole = (images / f"{names[1]}.jpg").read_bytes()
+    (images / f"{names[1]}.jpg").write_bytes(whole[: len(whole) // 2])
+    cv2.imwrite(str(masks / f"{names[2]}.png"), np.full((32, 32), 99, np.uint8))
+    cv2.imwrite(str(masks / f"{names[3]}.png"), np.zeros((32, 31), np.uint8))
+    cv2.imwrite(str(masks / f"{names[4]}.png"), np.full((32, 32), 255, np.uint8))
+    (images / "copy.jpg").write_bytes((images / f"{names[4]}.jpg").read_bytes())
+    (masks / "copy.png").write_bytes((masks / f"{names[4]}.png").read_bytes())
+    listed = [*names, names[4], "copy"]
+    (fresh / "ImageSets/Segmentation/train.txt").write_text("\n".join(listed))
+    problems = check_dataset(voc(fresh, "train")).problems
+    assert [len(problems[k]) for k in ("unusable image", "unusable mask", "listed twice", "same content")] == [
+        2,
+        2,
+        1,
+        1,
+    ]
+    assert len(problems["mask without any class"]) == 3
+    text = "\n".join(problems["unusable image"] + problems["unusable mask"])
+    for part in ("empty", "truncated", "99 (1024 px)", "31x32"):
+        assert part in text
+
+
+def test_overlap(fresh):
+    train, val = (check_dataset(voc(fresh, split)) for split in ("train", "val"))
+    assert find_overlap(val, train) == []
+    whole = check_dataset(voc(fresh, "trainval"))
+    assert len(find_overlap(val, whole)) == 2
+
+
+def test_classification(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "0.png"), np.full((4, 4, 3), ord(name), np.uint8))
+    report = check_dataset(ImageFolderDataset(data_root=str(tmp_path)))
+    assert report.ok
+    assert report.images.tolist() == [1, 1]
+
+
+def test_loading_steps_are_the_pipelines_own():
+    steps = loading_steps([dict(type="LoadImage", alpha="drop"), dict(type="Resize", scale=(8, 8))])
+    assert [type(s) for s in steps] == [LoadImage]
+    assert steps[0].alpha == "drop"
+    assert [type(s) for s in loading_steps([])] == [LoadImage, LoadAnnotations]
+
+
+CONFIG = """
+data = dict(type="PascalVOCDataset", data_root={root!r}, metainfo=dict(classes={classes!r}), pipeline=[])
+train_dataloader = dict(dataset=dict(**data, ann_file="ImageSets/Segmentation/train.txt"))
+val_dataloader = dict(dataset=dict(**data, ann_file="ImageSets/Segmentation/{val}.txt"))
+model = dict(decode_head=dict(num_classes={number}))
+"""
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(), "nothing wrong"),
+        (dict(val="trainval"), "also in train: 5"),
+        (dict(number=20), "model.decode_head.num_classes = 20, but the train dataset has 21 classes"),
+        (dict(val="vall"), 'did you mean "val.txt"'),
+    ],
+)
+def test_command(fresh, tmp_path, monkeypatch, capsys, change, message):
+    config = tmp_path / "config.py"
+    config.write_text(CONFIG.format(**{**dict(root=str(fresh), classes=CLASSES, val="val", number=21), **change}))
+    monkeypatch.setattr(sys, "argv", ["check_dataset.py", str(config)])
+    status = importlib.import_module("check_dataset").main()
+    assert message in " ".join(capsys.readouterr().out.split())
+    assert status == (1 if change else 0)

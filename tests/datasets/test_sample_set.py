@@ -1,0 +1,97 @@
+"""The drawn sample set: its layout, its masks, and that it comes out the same each time."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from visionpatch.datasets import PascalVOCDataset
+from visionpatch.datasets.classes import colour_map
+from visionpatch.datasets.palette_png import encode_palette_png
+from visionpatch.datasets.sample_set import CLASSES, draw_sample, make_sample_dataset
+from visionpatch.datasets.transforms.decode import decode_labels
+
+LOAD = [dict(type="LoadImage"), dict(type="LoadAnnotations"), dict(type="PackInputs")]
+
+
+def test_layout_and_labels(sample_root):
+    seen = set()
+    for split, number in (("train", 8), ("val", 4), ("trainval", 12)):
+        data = PascalVOCDataset(
+            data_root=str(sample_root),
+            ann_file=f"ImageSets/Segmentation/{split}.txt",
+            metainfo=dict(classes=CLASSES),
+            pipeline=LOAD,
+        )
+        assert len(data) == number
+        for sample in data:
+            assert sample["inputs"].shape == (3, 64, 64)
+            seen |= set(sample["data_samples"].gt_sem_seg.data.unique().tolist())
+    assert seen >= {0, 255, *range(1, 13)}  # picture k shows class 1 + k
+
+
+def test_same_seed_same_files(sample_root, tmp_path):
+    again = make_sample_dataset(tmp_path, train=8, val=4, size=64, seed=3)
+    files = sorted(p.relative_to(again) for p in again.rglob("*.*"))
+    assert len(files) == 12 + 12 + 3
+    assert all((again / p).read_bytes() == (sample_root / p).read_bytes() for p in files)
+    assert not np.array_equal(draw_sample(0, 64, seed=3)[0], draw_sample(0, 64, seed=4)[0])
+
+
+def test_every_class_is_shown_and_shapes_have_their_colour():
+    shown = np.zeros(len(CLASSES), int)
+    for number in range(40):
+        image, labels = draw_sample(number, 64)
+        shown += np.bincount(labels.ravel(), minlength=256)[: len(CLASSES)] > 0
+        if (labels == 1).sum() > 50:
+            blue, green, red = image[labels == 1].mean(0)
+            assert red > 1.5 * max(blue, green)
+    assert shown[1:].min() >= 2
+
+
+def test_void_is_one_pixel_wide():
+    _, labels = draw_sample(3, 64)
+    inside = labels[1:-1, 1:-1]
+    around = [labels[1 + y : 63 + y, 1 + x : 63 + x] for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    void_everywhere = np.all([a == 255 for a in around], axis=0)
+    assert (inside == 255).any()
+    assert not void_everywhere.any()
+
+
+def test_too_small(tmp_path):
+    with pytest.raises(ValueError, match="size=8"):
+        make_sample_dataset(tmp_path, size=8)
+
+
+def test_command(root, tmp_path):
+    tool = root / "tools/dataset_converters/make_sample_dataset.py"
+    command = [sys.executable, str(tool), str(tmp_path), "--train", "2", "--val", "1", "--size", "32"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert "2 training and 1 validation" in " ".join(out.split())
+    assert len(list((tmp_path / "VOCdevkit/VOC2012/JPEGImages").iterdir())) == 3
+
+
+class TestPalettePNG:
+    LABELS = np.array([[0, 1, 2], [20, 254, 255]], np.uint8)
+
+    def test_the_values_come_back(self):
+        assert np.array_equal(decode_labels(encode_palette_png(self.LABELS), "m.png"), self.LABELS)
+
+    def test_a_viewer_sees_the_colours(self):
+        data = encode_palette_png(self.LABELS, [(9, 8, 7)])
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        assert picture[0, 0].tolist() == [9, 8, 7]
+        assert picture[1, 0].tolist() == list(colour_map(21)[20])
+
+    def test_pillow_agrees(self, tmp_path):
+        pil = pytest.importorskip("PIL.Image")
+        (tmp_path / "m.png").write_bytes(encode_palette_png(self.LABELS))
+        with pil.open(tmp_path / "m.png") as image:
+            assert image.mode == "P"
+            assert np.array_equal(np.array(image), self.LABELS)
+
+    def test_wrong_array(self):
+        with pytest.raises(ValueError, match="uint8"):
+            encode_palette_png(np.zeros((2, 2)))

@@ -1,0 +1,128 @@
+"""Whole runs of a tiny model: training, resuming, testing, and the runs that must stop."""
+import uuid
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from engine.tiny import TinyDataset, write_config
+from visionpatch.engine import CpuAmpOptimWrapper, NonFiniteLossError, build_runner, load_config
+from visionpatch.engine.hooks import check_dataset, check_losses
+from visionpatch.errors import ConfigError, DataError, WeightsError
+
+
+def config(folder: Path, *changes: tuple[str, str], **options: object) -> Config:
+    cfg = load_config(write_config(folder, *changes), options, work_dir=str(folder / "work"))
+    cfg.log_level, cfg.experiment_name = "ERROR", uuid.uuid4().hex  # two runs of one second and name share their logs
+    return cfg
+
+
+def weights(path: Path) -> dict:
+    return torch.load(path, weights_only=True)["state_dict"]  # holds plain data only
+
+
+def test_resumed_run_equals_the_whole(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    build_runner(config(tmp_path)).train()
+    whole = weights(tmp_path / "work/epoch_2.pth")
+    first = config(tmp_path / "b", **{"train_cfg.max_epochs": 1})
+    build_runner(first).train()
+    again = config(tmp_path / "b")
+    again.resume = True
+    runner = build_runner(again)
+    runner.train()
+    assert runner.iter == 4 and runner.message_hub.get_scalar("train/loss").data[0].size == 4
+    resumed = weights(tmp_path / "b/work/epoch_2.pth")
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_testing_needs_all_weights(tmp_path: Path) -> None:
+    cfg = config(tmp_path)
+    build_runner(cfg).train()
+    path = tmp_path / "work/epoch_2.pth"
+    cfg.load_from = str(path)
+    assert 0 <= build_runner(cfg).test()["acc"] <= 1
+    state = weights(path)
+    state.pop("decode_head.bias")
+    torch.save({"state_dict": state}, tmp_path / "part.pth")
+    cfg.load_from = str(tmp_path / "part.pth")
+    with pytest.raises(WeightsError, match=r"part.pth: does not fit TinySegmentor: 3 keys matched, 1 missing \(decode_head.bias\)"):
+        build_runner(cfg).test()
+    runner = build_runner(cfg)
+    runner.train()
+    assert runner.load_report.missing == ("decode_head.bias",)
+
+
+def test_stored_config_is_not_run(tmp_path: Path) -> None:
+    build_runner(config(tmp_path, **{"train_cfg.max_epochs": 1})).train()
+    path = tmp_path / "work/epoch_1.pth"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["meta"]["config"] = f"import os; os.mkdir(r'{tmp_path / 'trap'}')"
+    torch.save(checkpoint, path)
+    cfg = config(tmp_path)
+    cfg.resume = True
+    build_runner(cfg).train()
+    assert not (tmp_path / "trap").exists()
+
+
+def test_wrong_class_count(tmp_path: Path) -> None:
+    cfg = config(tmp_path, ("num_classes=3", "num_classes=5"))
+    with pytest.raises(ConfigError) as caught:
+        build_runner(cfg).train()
+    assert str(caught.value) == (f"{tmp_path / 'tiny.py'}: model.num_classes = 5, but train_dataloader.dataset "
+                                 "(TinyDataset) has 3 classes; set model.num_classes = 3")
+
+
+def test_empty_dataset(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="^val_dataloader.dataset: TinyDataset holds no sample; check its data_root"):
+        check_dataset(TinyDataset(0), "val_dataloader.dataset")
+    with pytest.raises(DataError, match="TinyDataset"):
+        build_runner(config(tmp_path, ("length=2", "length=0"))).train()
+
+
+def test_nan_stops_with_its_samples(tmp_path: Path) -> None:
+    cfg = config(tmp_path, ("dict(type='TinyDataset')", "dict(type='TinyDataset', poison=1)"))
+    with pytest.raises(NonFiniteLossError, match=r"iteration \d: loss, loss_ce is not finite .*picture_1.png"):
+        build_runner(cfg).train()
+
+
+def test_check_losses() -> None:
+    check_losses({"loss": torch.tensor(1.0), "acc": 0.5, "map": torch.full((2,), float("nan"))}, 1, {})
+    with pytest.raises(NonFiniteLossError, match=r"iteration 7: b is not finite \(a = 1.0, b = inf\); samples: x.png"):
+        sample = TinyDataset()[0]["data_samples"]
+        sample.set_metainfo(dict(img_path="x.png"))
+        check_losses({"a": 1.0, "b": torch.tensor(float("inf"))}, 7, {"data_samples": [sample]})
+
+
+def test_amp_on_cpu(tmp_path: Path) -> None:
+    cfg = config(tmp_path)
+    cfg.optim_wrapper.type, cfg.optim_wrapper.dtype = "AmpOptimWrapper", "float16"
+    cfg.optim_wrapper.clip_grad = dict(max_norm=1.0)
+    runner = build_runner(cfg)
+    runner.train()
+    if torch.cuda.is_available():
+        return
+    assert isinstance(runner.optim_wrapper, CpuAmpOptimWrapper)
+    with runner.optim_wrapper.optim_context(runner.model):
+        assert torch.nn.functional.linear(torch.ones(2, 2), torch.ones(2, 2)).dtype == torch.bfloat16
+    cfg.optim_wrapper.dtype = "bfloat61"
+    with pytest.raises(ConfigError, match='did you mean "bfloat16"'):
+        build_runner(cfg).train()
+
+
+def test_cpu_processes_need_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cfg = config(tmp_path)
+    cfg.launcher = "slurm"
+    with pytest.raises(ConfigError, match="launcher = slurm without a GPU: .* torchrun"):
+        build_runner(cfg)
+
+
+def test_runs_without_setuptools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pkg_resources", "setuptools"):
+        monkeypatch.setitem(__import__("sys").modules, name, None)
+    runner = build_runner(config(tmp_path, **{"train_cfg.max_epochs": 1}))
+    runner.train()
+    assert runner.iter == 2
