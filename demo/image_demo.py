@@ -1,7 +1,8 @@
 """Segment a picture, or all pictures of a folder, and write them with the classes drawn over them.
 
-    python demo/image_demo.py photo.jpg CONFIG_OR_NAME --weights work_dirs/NAME/best.pth --out-dir pictures
+python demo/image_demo.py photo.jpg CONFIG_OR_NAME --weights work_dirs/NAME/best.pth --out-dir pictures
 """
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

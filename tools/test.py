@@ -1,8 +1,9 @@
 """Evaluate a checkpoint on the test data of a config, and write or show its predictions.
 
-    python tools/test.py CONFIG work_dirs/NAME/iter_1000.pth
-    python tools/test.py CONFIG CKPT --show-dir pictures --out predictions.npz --tta
+python tools/test.py CONFIG work_dirs/NAME/iter_1000.pth
+python tools/test.py CONFIG CKPT --show-dir pictures --out predictions.npz --tta
 """
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,22 +19,31 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("config", help="config file")
     p.add_argument("checkpoint", help="checkpoint file: .pth or .safetensors")
     cli.add_run_flags(p)
-    p.add_argument("--out", metavar="FILE", help="write the predictions: .npz (arrays) or .json (label maps as run lengths)")
+    p.add_argument(
+        "--out", metavar="FILE", help="write the predictions: .npz (arrays) or .json (label maps as run lengths)"
+    )
     p.add_argument("--show", action="store_true", help="show every prediction in a window")
     p.add_argument("--show-dir", metavar="DIR", help="write every prediction as a picture")
     p.add_argument("--wait-time", type=float, default=2.0, help="seconds a shown picture stays (default: 2)")
-    p.add_argument("--tta", action="store_true",
-                   help="average over flips and scales (the config's tta, else 0.5 to 1.75 with flips)")
+    p.add_argument(
+        "--tta",
+        action="store_true",
+        help="average over flips and scales (the config's tta, else 0.5 to 1.75 with flips)",
+    )
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     cfg = cli.config_of(args)
-    cli.need(all(cfg.get(key) is not None for key in ("model", "test_dataloader", "test_cfg", "test_evaluator")),
-             f"{args.config}: testing needs model, test_dataloader, test_cfg and test_evaluator")
-    cli.need(args.out is None or Path(args.out).suffix in (".npz", ".json"),
-             f"--out {args.out}: expected a name that ends in .npz or .json")
+    cli.need(
+        all(cfg.get(key) is not None for key in ("model", "test_dataloader", "test_cfg", "test_evaluator")),
+        f"{args.config}: testing needs model, test_dataloader, test_cfg and test_evaluator",
+    )
+    cli.need(
+        args.out is None or Path(args.out).suffix in (".npz", ".json"),
+        f"--out {args.out}: expected a name that ends in .npz or .json",
+    )
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.tta:
         cfg.model.test_cfg = {**(cfg.model.get("test_cfg") or {}), "tta": cfg.get("tta") or TTA}
@@ -44,12 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_tester(cfg: Any, args: argparse.Namespace) -> Any:
     """A Runner with the hooks that write and show predictions."""
     from visionpatch.engine import build_runner
-    from visionpatch.engine.checkpoint import load_checkpoint_file
+    from visionpatch.engine.checkpoint import fetch_checkpoint
     from visionpatch.engine.predictions import SavePredictionsHook
     from visionpatch.visualization import SegVisualizationHook
 
-    if "://" not in args.checkpoint:
-        load_checkpoint_file(args.checkpoint)  # a wrong file is found before the data are
+    fetch_checkpoint(args.checkpoint)  # a wrong file is found before the data are
     hooks: list[Any] = [SavePredictionsHook(args.out)] if args.out else []
     if args.show or args.show_dir:
         hooks.append(SegVisualizationHook(show=args.show, out_dir=args.show_dir, wait_time=args.wait_time))

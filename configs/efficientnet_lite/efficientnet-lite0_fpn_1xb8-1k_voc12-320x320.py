@@ -6,13 +6,15 @@ _base_ = ["../_base_/datasets/voc12.py", "../_base_/default_runtime.py"]
 model = dict(
     type="Segmentor",
     data_preprocessor=dict(type="DataPreprocessor", mean=[127.0, 127.0, 127.0], std=[128.0, 128.0, 128.0]),
-    backbone=dict(type="EfficientNetLite", arch="lite0", pretrained=True, frozen_stages=1, norm_eval=True),
-    neck=dict(type="FPN", in_channels=(24, 40, 112, 320), out_channels=128, num_outs=4),
+    backbone=dict(
+        type="EfficientNetLite", arch="lite0", pretrained=True, out_indices=(1, 2, 3), frozen_stages=2, norm_eval=True
+    ),
+    neck=dict(type="FPN", in_channels=(40, 112, 320), out_channels=128, num_outs=3, in_strides=(8, 16, 32)),
     decode_head=dict(
         type="FPNHead",
-        in_channels=(128, 128, 128, 128),
-        feature_strides=(4, 8, 16, 32),
-        channels=64,
+        in_channels=(128, 128, 128),
+        feature_strides=(8, 16, 32),
+        channels=128,
         dropout_ratio=0.1,
         num_classes=21,
         loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True),
@@ -28,7 +30,7 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.02, begin=0, end=50, by_epoch=False),
     dict(type="PolyLR", eta_min=0.0, power=0.9, begin=50, end=1000, by_epoch=False),
 ]
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=1000, val_interval=500)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=1000, val_interval=1000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
-default_hooks = dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=500, save_best="mIoU"))
+default_hooks = dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=250, save_best="mIoU"))

@@ -1,4 +1,5 @@
 """Multiply-accumulates against sums done by hand."""
+
 import pytest
 import torch
 from torch import Tensor, nn

@@ -1,11 +1,12 @@
 """Models and pictures by name, file and checkpoint."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
 from engine.tiny import TinySegmentor, write_config
+
 from visionpatch.apis import get_config, get_model, list_models
 from visionpatch.apis.segmentation import distinct_colours
 from visionpatch.errors import ConfigError, WeightsError

@@ -1,4 +1,5 @@
 """Checkpoints are data: nothing in them runs, and what does not fit is said."""
+
 import os
 import pickle
 from pathlib import Path
@@ -10,7 +11,13 @@ from mmengine.logging import HistoryBuffer
 from torch import nn
 
 from visionpatch.engine.checkpoint import (
-    Pretrained, from_plain, load_checkpoint_file, load_state, state_dict_of, to_plain,
+    Pretrained,
+    fetch_checkpoint,
+    from_plain,
+    load_checkpoint_file,
+    load_state,
+    state_dict_of,
+    to_plain,
 )
 from visionpatch.errors import WeightsError
 
@@ -95,7 +102,10 @@ def test_checkpoints_that_mmengine_wrote(tmp_path: Path) -> None:
 
 
 def test_plain_form_needs_no_class(tmp_path: Path) -> None:
-    checkpoint = {"message_hub": {"log_scalars": {"loss": HistoryBuffer([1.0, 4.0], [1, 3])}}, "meta": {"x": [np.int64(3)]}}
+    checkpoint = {
+        "message_hub": {"log_scalars": {"loss": HistoryBuffer([1.0, 4.0], [1, 3])}},
+        "meta": {"x": [np.int64(3)]},
+    }
     to_plain(checkpoint)
     torch.save(checkpoint, tmp_path / "plain.pth")
     read = torch.load(tmp_path / "plain.pth", weights_only=True)  # without any allowed class
@@ -107,23 +117,32 @@ def test_plain_form_needs_no_class(tmp_path: Path) -> None:
 
 def test_report() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
-    state = {"0.weight": torch.ones(3, 2), "0.bias": torch.ones(4), "9.bias": torch.ones(1), "1.weight": torch.ones(2, 3)}
+    state = {
+        "0.weight": torch.ones(3, 2),
+        "0.bias": torch.ones(4),
+        "9.bias": torch.ones(1),
+        "1.weight": torch.ones(2, 3),
+    }
     report = load_state(model, state)
     assert report.matched == ("0.weight", "1.weight") and report.missing == ("1.bias",)
     assert report.unexpected == ("9.bias",) and report.wrong_shape == (("0.bias", (4,), (3,)),)
-    assert report.summary() == ("2 keys matched, 1 missing (1.bias), 1 unexpected (9.bias), "
-                                "1 of wrong shape (0.bias (4,) for (3,))")
+    assert report.summary() == (
+        "2 keys matched, 1 missing (1.bias), 1 unexpected (9.bias), 1 of wrong shape (0.bias (4,) for (3,))"
+    )
     assert model[0].weight.sum() == 6
     for strict, complete in ((True, False), (False, True)):
         with pytest.raises(WeightsError, match="does not fit Sequential: 2 keys matched, 1 missing"):
             load_state(model, state, "f.pth", strict, complete)
 
 
-@pytest.mark.parametrize(("rename", "hint"), [
-    (lambda k: f"backbone.{k}", 'the prefix "backbone." removed'),
-    (lambda k: k.removeprefix("0."), 'the prefix "0." added'),
-    (lambda k: f"x{k}", "the checkpoint of another model"),
-])
+@pytest.mark.parametrize(
+    ("rename", "hint"),
+    [
+        (lambda k: f"backbone.{k}", 'the prefix "backbone." removed'),
+        (lambda k: k.removeprefix("0."), 'the prefix "0." added'),
+        (lambda k: f"x{k}", "the checkpoint of another model"),
+    ],
+)
 def test_nothing_matched(rename, hint: str) -> None:
     model = nn.Sequential(nn.Linear(2, 3))
     with pytest.raises(WeightsError, match="f.pth: none of its 2 keys fits Sequential") as caught:
@@ -138,3 +157,27 @@ def test_pretrained_part(tmp_path: Path) -> None:
     assert torch.equal(source.weight, target.weight) and len(target.load_report.matched) == 2
     with pytest.raises(WeightsError, match='no key begins with "backbon."; did you mean "backbone."'):
         Pretrained(str(tmp_path / "w.pth"), prefix="backbon")(target)
+
+
+def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file from the web is downloaded once, read like any other, and other schemes are refused."""
+    asked = []
+
+    def download(url: str, path: str) -> None:
+        asked.append(url)
+        torch.save({"w": torch.ones(1)}, path)
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    for _ in range(2):
+        assert fetch_checkpoint("https://example.org/a/w.pth?x=1")["state_dict"]["w"] == 1
+    assert asked == ["https://example.org/a/w.pth?x=1"] and (tmp_path / "checkpoints/w.pth").is_file()
+    with pytest.raises(WeightsError, match="s3://a/b.pth: checkpoints are read from files and http"):
+        fetch_checkpoint("s3://a/b.pth")
+
+    def broken(url: str, path: str) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", broken)
+    with pytest.raises(WeightsError, match=r"https://example.org/v.pth: cannot be downloaded \(no route\)"):
+        fetch_checkpoint("https://example.org/v.pth")

@@ -1,4 +1,5 @@
 """Prediction files come back as they went, and hold no code."""
+
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,12 @@ def test_round_trip(tmp_path: Path, suffix: str) -> None:
 
 
 def test_run_lengths(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "p.json", [dict(img_path="x", sem_seg=np.array([[7, 7, 7], [7, 0, 0]], dtype=np.uint8))])
+    write_predictions(
+        tmp_path / "p.json", [dict(img_path="x", sem_seg=np.array([[7, 7, 7], [7, 0, 0]], dtype=np.uint8))]
+    )
     assert (tmp_path / "p.json").read_text() == (
-        '[{"img_path": "x", "sem_seg": {"shape": [2, 3], "runs": [[7, 4], [0, 2]]}}]')
+        '[{"img_path": "x", "sem_seg": {"shape": [2, 3], "runs": [[7, 4], [0, 2]]}}]'
+    )
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

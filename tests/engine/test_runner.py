@@ -1,4 +1,5 @@
 """Whole runs of a tiny model: training, resuming, testing, and the runs that must stop."""
+
 import uuid
 from pathlib import Path
 
@@ -47,7 +48,9 @@ def test_testing_needs_all_weights(tmp_path: Path) -> None:
     state.pop("decode_head.bias")
     torch.save({"state_dict": state}, tmp_path / "part.pth")
     cfg.load_from = str(tmp_path / "part.pth")
-    with pytest.raises(WeightsError, match=r"part.pth: does not fit TinySegmentor: 3 keys matched, 1 missing \(decode_head.bias\)"):
+    with pytest.raises(
+        WeightsError, match=r"part.pth: does not fit TinySegmentor: 3 keys matched, 1 missing \(decode_head.bias\)"
+    ):
         build_runner(cfg).test()
     runner = build_runner(cfg)
     runner.train()
@@ -70,8 +73,10 @@ def test_wrong_class_count(tmp_path: Path) -> None:
     cfg = config(tmp_path, ("num_classes=3", "num_classes=5"))
     with pytest.raises(ConfigError) as caught:
         build_runner(cfg).train()
-    assert str(caught.value) == (f"{tmp_path / 'tiny.py'}: model.num_classes = 5, but train_dataloader.dataset "
-                                 "(TinyDataset) has 3 classes; set model.num_classes = 3")
+    assert str(caught.value) == (
+        f"{tmp_path / 'tiny.py'}: model.num_classes = 5, but train_dataloader.dataset "
+        "(TinyDataset) has 3 classes; set model.num_classes = 3"
+    )
 
 
 def test_empty_dataset(tmp_path: Path) -> None:

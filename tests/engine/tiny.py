@@ -1,4 +1,5 @@
 """A model, a dataset and a config small enough for a whole run in a second."""
+
 from pathlib import Path
 from typing import Any
 

@@ -1,4 +1,5 @@
 """The hook of tools/test.py --show-dir and --show."""
+
 from pathlib import Path
 from types import SimpleNamespace
 

@@ -1,4 +1,5 @@
 """Overlays: which pixels change, and what the legend says."""
+
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ CLASSES, PALETTE = ("background", "cat", "dog"), [(0, 0, 0), (200, 100, 0), (0, 
 
 
 def test_colours_and_what_stays() -> None:
-    """Inside a region: the mean of picture and colour (BGR); background, ignored and unknown labels stay as they are."""
+    """Inside a region: the mean of picture and colour (BGR); background, ignored, unknown labels stay as they are."""
     image = np.full((60, 90, 3), 100, dtype=np.uint8)
     labels = np.zeros((60, 90), dtype=np.uint8)
     labels[:, 30:60], labels[:30, 60:], labels[30:, 60:] = 1, 255, 7

@@ -1,7 +1,8 @@
 """Plot the curves of one or more runs and print their best values.
 
-    python tools/analysis_tools/analyze_logs.py work_dirs/a work_dirs/b --keys loss mIoU --out curves.png
+python tools/analysis_tools/analyze_logs.py work_dirs/a work_dirs/b --keys loss mIoU --out curves.png
 """
+
 import argparse
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    names = args.legend or [Path(log).stem if Path(log).is_dir() else Path(log).resolve().parts[-4] for log in args.logs]
+    names = args.legend or [
+        Path(log).stem if Path(log).is_dir() else Path(log).resolve().parts[-4] for log in args.logs
+    ]
     cli.need(len(names) == len(args.logs), f"--legend names {len(names)} logs, expected {len(args.logs)}")
     runs = {name: read_curves(Path(log)) for name, log in zip(names, args.logs, strict=True)}
     known = {key for curves in runs.values() for key in curves}
@@ -42,14 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def read_curves(path: Path) -> Curves:
     """The curves of a scalars.json, or of all runs in a work directory, later runs replacing earlier steps."""
     files = sorted(path.glob("*/vis_data/scalars.json")) if path.is_dir() else [path]
-    cli.need(files and all(file.is_file() for file in files),
-             f"{path}: no scalars.json in it; expected a work directory of tools/train.py or such a file")
+    cli.need(
+        files and all(file.is_file() for file in files),
+        f"{path}: no scalars.json in it; expected a work directory of tools/train.py or such a file",
+    )
     curves: dict[str, dict[float, float]] = {}
     for file in files:
         for number, line in enumerate(file.read_text().splitlines(), 1):
             entry = _entry(file, number, line)
             for key in entry.keys() - NOT_CURVES:
-                if isinstance(entry[key], int | float) and not (key == "time" and "lr" not in entry):  # of training only
+                if isinstance(entry[key], int | float) and not (
+                    key == "time" and "lr" not in entry
+                ):  # of training only
                     curves.setdefault(key, {})[entry.get("step", number)] = float(entry[key])
     return {key: sorted(curves[key].items()) for key in sorted(curves)}
 

@@ -1,7 +1,8 @@
 """Write the samples that a model is trained on, after all augmentation, with their labels drawn over them.
 
-    python tools/analysis_tools/browse_dataset.py CONFIG --out-dir browse --number 20
+python tools/analysis_tools/browse_dataset.py CONFIG --out-dir browse --number 20
 """
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,12 @@ from visionpatch.apis import cli
 def build_parser() -> argparse.ArgumentParser:
     p = cli.parser(__doc__)
     p.add_argument("config", help="config file")
-    p.add_argument("--out-dir", "--output-dir", default="browse", metavar="DIR", help="folder of the pictures (default: browse)")
-    p.add_argument("--split", choices=["train", "val", "test"], default="train", help="which dataloader (default: train)")
+    p.add_argument(
+        "--out-dir", "--output-dir", default="browse", metavar="DIR", help="folder of the pictures (default: browse)"
+    )
+    p.add_argument(
+        "--split", choices=["train", "val", "test"], default="train", help="which dataloader (default: train)"
+    )
     p.add_argument("--number", type=int, default=20, help="how many samples (default: 20)")
     p.add_argument("--epoch", type=int, default=0, help="whose augmentation is drawn (default: 0)")
     cli.add_cfg_options(p)

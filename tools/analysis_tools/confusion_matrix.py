@@ -5,6 +5,7 @@
 
 The second argument is a prediction file of tools/test.py --out, or a checkpoint, which is then run on the test data.
 """
+
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,8 +20,12 @@ def build_parser() -> argparse.ArgumentParser:
     p = cli.parser(__doc__)
     p.add_argument("config", help="config file")
     p.add_argument("predictions", help="predictions (.npz, .json) or a checkpoint (.pth, .safetensors)")
-    p.add_argument("--out", default="confusion_matrix.png", metavar="FILE",
-                   help="the picture: .png, .pdf or .svg (default: confusion_matrix.png)")
+    p.add_argument(
+        "--out",
+        default="confusion_matrix.png",
+        metavar="FILE",
+        help="the picture: .png, .pdf or .svg (default: confusion_matrix.png)",
+    )
     p.add_argument("--title", default="", help="of the picture")
     p.add_argument("--device", help="cpu, cuda ...; default: a GPU if there is one")
     cli.add_cfg_options(p)
@@ -62,7 +67,9 @@ def stored_pairs(dataset: Any, path: str) -> Iterator[tuple[Any, Any]]:
     for index in range(len(dataset)):
         sample = dataset[index]["data_samples"]
         prediction = found.get(str(sample.img_path))
-        cli.need(prediction is not None, f"{path}: holds no label map for {sample.img_path}; was it made with this config?")
+        cli.need(
+            prediction is not None, f"{path}: holds no label map for {sample.img_path}; was it made with this config?"
+        )
         yield prediction, sample.gt_sem_seg.data.squeeze(0).numpy()
 
 

@@ -1,7 +1,8 @@
 """Print a config as a run would see it: bases merged, overrides applied, every key checked.
 
-    python tools/analysis_tools/print_config.py CONFIG --cfg-options optim_wrapper.optimizer.lr=0.001 --save-path full.py
+python tools/analysis_tools/print_config.py CONFIG --cfg-options optim_wrapper.optimizer.lr=0.001 --save-path full.py
 """
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +20,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    cli.need(args.save_path is None or Path(args.save_path).suffix in (".py", ".json", ".yml", ".yaml"),
-             f"--save-path {args.save_path}: expected a name that ends in .py, .json or .yml")
+    cli.need(
+        args.save_path is None or Path(args.save_path).suffix in (".py", ".json", ".yml", ".yaml"),
+        f"--save-path {args.save_path}: expected a name that ends in .py, .json or .yml",
+    )
     cfg = cli.config_of(args)
     print(cfg.pretty_text)
     if args.save_path:

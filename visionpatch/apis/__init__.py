@@ -1,9 +1,13 @@
 """From Python: list and build models, and run a task's inferencer on pictures."""
+
 from importlib import import_module
 from typing import Any
 
 _WHERE = {
-    "list_models": "models", "get_config": "models", "get_model": "models", "count_macs": "flops",
+    "list_models": "models",
+    "get_config": "models",
+    "get_model": "models",
+    "count_macs": "flops",
     "SegmentationInferencer": "segmentation",
 }
 __all__ = sorted(_WHERE)

@@ -1,4 +1,5 @@
 """What the command-line tools share: common flags, the work_dir, errors of one line and exit status 2."""
+
 import argparse
 import os
 import re
@@ -51,17 +52,29 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 def add_run_flags(p: argparse.ArgumentParser) -> None:
     """The flags of training and testing."""
-    p.add_argument("--work-dir", help="where logs and checkpoints go; default: work_dir of the config, "
-                                      "else ./work_dirs/<config name>")
+    p.add_argument(
+        "--work-dir",
+        help="where logs and checkpoints go; default: work_dir of the config, else ./work_dirs/<config name>",
+    )
     add_cfg_options(p)
-    p.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none",
-                   help="how the processes of a distributed run were started")
+    p.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="how the processes of a distributed run were started",
+    )
     p.add_argument("--local-rank", "--local_rank", type=int, default=0, help="set by the launcher")
 
 
 def add_cfg_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-                   help='override config keys, e.g. train_cfg.max_iters=1000 custom_hooks.0.interval=5 "a.b=[1,2]"')
+    p.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help='override config keys, e.g. train_cfg.max_iters=1000 custom_hooks.0.interval=5 "a.b=[1,2]"',
+    )
 
 
 def config_of(args: argparse.Namespace) -> Any:

@@ -1,4 +1,5 @@
 """``tools/train.py --dry-run``: everything a training needs is built and used once, and its sizes are printed."""
+
 import resource
 import tempfile
 from collections.abc import Iterable
@@ -83,7 +84,9 @@ def _validate_once(runner: Runner) -> list[tuple[str, str]]:
         outputs = runner.model.val_step(batch)
     evaluator.process(data_samples=outputs, data_batch=batch)
     metrics = evaluator.evaluate(len(outputs))
-    shown = ", ".join(f"{name} {value:.4g}" if isinstance(value, int | float) else name for name, value in metrics.items())
+    shown = ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, int | float) else name for name, value in metrics.items()
+    )
     return [("samples", f"{len(loader.dataset)} to validate on"), ("validation iteration", shown or "done")]
 
 
@@ -106,10 +109,13 @@ def _load_from(runner: Runner) -> Iterable[tuple[str, str]]:
 
 def _shapes(model: nn.Module, batch: Any) -> list[tuple[str, str]]:
     """Shapes out of each child of the model, in the order they ran, and of its raw output."""
-    inner = getattr(model, "module", model)
+    inner: Any = getattr(model, "module", model)
     rows: list[tuple[str, str]] = []
-    hooks = [child.register_forward_hook(lambda module, args, output, name=name: rows.append((name, shape_text(output))))
-             for name, child in inner.named_children() if name != "data_preprocessor"]
+    hooks = [
+        child.register_forward_hook(lambda module, args, output, name=name: rows.append((name, shape_text(output))))
+        for name, child in inner.named_children()
+        if name != "data_preprocessor"
+    ]
     try:
         inner.eval()
         data = inner.data_preprocessor(batch, False)
@@ -119,7 +125,11 @@ def _shapes(model: nn.Module, batch: Any) -> list[tuple[str, str]]:
     finally:
         for hook in hooks:
             hook.remove()
-    return [("network input", shape_text(inputs) if isinstance(inputs, Tensor) else f"{len(inputs)} images"), *rows, ("raw output", shape_text(output))]
+    return [
+        ("network input", shape_text(inputs) if isinstance(inputs, Tensor) else f"{len(inputs)} images"),
+        *rows,
+        ("raw output", shape_text(output)),
+    ]
 
 
 def shape_text(value: Any) -> str:

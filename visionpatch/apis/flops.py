@@ -1,4 +1,5 @@
 """Counting multiply-accumulates."""
+
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +14,8 @@ from visionpatch.errors import ConfigError
 def count_macs(model: nn.Module, shape: tuple[int, int] | tuple[int, int, int], by_module: bool = False) -> Any:
     """Multiply-accumulates of one forward pass of one image: convolutions, matrix products and attention.
 
-    Half of what torch's counter calls FLOPs. Normalisation, activation, resizing and softmax are not counted. Computed on
-    torch's meta device, without arithmetic and without memory; a model that cannot run there runs on the CPU.
+    Half of what torch's counter calls FLOPs. Normalisation, activation, resizing and softmax are not counted.
+    Computed on torch's meta device, without arithmetic or memory; a model that cannot run there runs on the CPU.
 
     Args:
         model: a backbone, or a model with ``forward(inputs, data_samples, mode="tensor")``.

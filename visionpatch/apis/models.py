@@ -1,4 +1,5 @@
 """Models by name: every config file is one."""
+
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -9,14 +10,14 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 import visionpatch
-from visionpatch.engine.checkpoint import load_checkpoint_file, load_state, state_dict_of
+from visionpatch.engine.checkpoint import fetch_checkpoint, load_state, state_dict_of
 from visionpatch.engine.config import load_config
 from visionpatch.errors import ConfigError, nearest
 from visionpatch.registry import MODELS, SCOPE
 
 
 def list_models(pattern: str | None = None) -> list[str]:
-    """Names of the configs, sorted: ``list_models("crossformer*fpn*")``; a plain word is looked for anywhere in them."""
+    """Names of the configs, sorted: ``list_models("crossformer*fpn*")``; a plain word may stand anywhere in them."""
     if pattern is not None and not any(c in pattern for c in "*?["):
         pattern = f"*{pattern}*"
     return [name for name in sorted(_configs()) if pattern is None or fnmatch(name, pattern)]
@@ -56,7 +57,7 @@ def get_model(config: str | Path | Config, weights: str | Path | None = None, de
     with DefaultScope.overwrite_default_scope(SCOPE):
         model = MODELS.build(cfg.model)
     if weights is not None:
-        checkpoint = load_checkpoint_file(weights)
+        checkpoint = fetch_checkpoint(weights)
         load_state(model, state_dict_of(checkpoint), source=str(weights), complete=True)
         model.dataset_meta = dict(checkpoint.get("meta", {}).get("dataset_meta") or {})
     return model.to(device).eval()

@@ -1,4 +1,5 @@
 """Segmenting pictures with a config and a checkpoint."""
+
 import colorsys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -33,16 +34,19 @@ class SegmentationInferencer:
         classes, palette: of the checkpoint's dataset, else of the config's, else numbered.
     """
 
-    def __init__(self, config: str | Path | Config, weights: str | Path | None = None, device: str | None = None) -> None:
+    def __init__(
+        self, config: str | Path | Config, weights: str | Path | None = None, device: str | None = None
+    ) -> None:
         self.cfg = config if isinstance(config, Config) else get_config(config)
         if weights is None:
             warnings.warn("SegmentationInferencer without weights: the model is untrained", stacklevel=2)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise ConfigError(f'device = "{device}", but torch sees no GPU; use "cpu"')
-        self.model = get_model(self.cfg, weights, device)
-        meta = getattr(self.model, "dataset_meta", None) or _dataset_meta(self.cfg)
-        self.classes: Sequence[str] = meta.get("classes") or [f"class {i}" for i in range(self.model.num_classes)]
+        model: Any = get_model(self.cfg, weights, device)
+        self.model = model
+        meta = getattr(model, "dataset_meta", None) or _dataset_meta(self.cfg)
+        self.classes: Sequence[str] = meta.get("classes") or [f"class {i}" for i in range(model.num_classes)]
         self.palette = meta.get("palette") or distinct_colours(len(self.classes))
         with DefaultScope.overwrite_default_scope(SCOPE):
             self.pipeline = Compose(_without_truth(self.cfg))
@@ -56,13 +60,12 @@ class SegmentationInferencer:
         Raises:
             BadSampleError: a picture cannot be read.
         """
-        single = isinstance(pictures, str | Path | ndarray)
-        return list(self.stream([pictures] if single else pictures))  # type: ignore[list-item]
+        return list(self.stream([pictures] if isinstance(pictures, str | Path | ndarray) else pictures))
 
     def stream(self, pictures: Sequence[Picture]) -> Iterator[DataSample]:
         """One by one, so that the pictures need not fit in memory together."""
         for index, picture in enumerate(pictures):
-            packed = self.pipeline(_results(picture, index))
+            packed: Any = self.pipeline(_results(picture, index))
             with torch.inference_mode():
                 yield self.model.test_step(dict(inputs=[packed["inputs"]], data_samples=[packed["data_samples"]]))[0]
 
@@ -79,9 +82,10 @@ def distinct_colours(number: int) -> list[tuple[int, int, int]]:
 
 
 def _results(picture: Picture, index: int) -> dict[str, Any]:
-    given = dict(img=picture, img_path=f"array {index}") if isinstance(picture, ndarray) else dict(img_path=str(picture))
-    return dict(given, seg_path=None, img_id=Path(given["img_path"]).stem, sample_idx=index, seg_fields=[],
-                reduce_zero_label=False)
+    path = f"array {index}" if isinstance(picture, ndarray) else str(picture)
+    given = dict(img=picture) if isinstance(picture, ndarray) else {}
+    common = dict(img_id=Path(path).stem, sample_idx=index, seg_fields=[], reduce_zero_label=False)
+    return dict(given, img_path=path, seg_path=None, **common)
 
 
 def _without_truth(cfg: Config) -> list:
@@ -89,7 +93,9 @@ def _without_truth(cfg: Config) -> list:
     dataset = _test_dataset(cfg)
     steps = dataset.get("pipeline") or cfg.get("test_pipeline")
     if not steps:
-        raise ConfigError(f"{cfg.filename}: test_dataloader.dataset.pipeline is missing; it says how pictures are prepared")
+        raise ConfigError(
+            f"{cfg.filename}: test_dataloader.dataset.pipeline is missing; it says how pictures are prepared"
+        )
     return [step for step in steps if not str(step.get("type", "")).endswith("LoadAnnotations")]
 
 

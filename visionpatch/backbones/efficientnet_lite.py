@@ -196,7 +196,7 @@ def _stages(width: float, depth: float, drop_path_rate: float) -> list[list[MBCo
     """The blocks of our four stages, from TABLE. The first and the last row keep their repeats at every depth."""
     depths = [math.ceil(repeats * depth) for _, _, repeats, *_ in TABLE]
     depths[0], depths[-1] = TABLE[0][2], TABLE[-1][2]
-    rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
+    rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
     stages: list[list[MBConv]] = [[] for _ in STRIDES]
     in_channels = STEM
     for (stage, channels, _, kernel, stride, expansion), repeats in zip(TABLE, depths):

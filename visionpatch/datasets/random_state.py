@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from numpy.random.mtrand import get_bit_generator, set_bit_generator
+from torch.utils.data import get_worker_info
 
 _SPARE: list[np.random.MT19937] = []  # generators not in use; more than one only where contexts are nested
 
@@ -19,8 +20,10 @@ def seeded(*numbers: int) -> Iterator[None]:
     """
     seed = mix(*numbers)
     python_state, torch_state = random.getstate(), torch.default_generator.get_state()
-    # NumPy's global state is put aside by exchanging its generator: cheaper than copying the state there and back
-    numpy_generator, numpy_state = get_bit_generator(), np.random.get_state(legacy=False)
+    # NumPy's global state is put aside by exchanging its generator: far cheaper than copying the state there and back.
+    # Only a second normal number that is waiting there gets lost; a loader's worker, where nobody waits, saves the look.
+    numpy_generator = get_bit_generator()
+    numpy_state = np.random.get_state(legacy=False) if get_worker_info() is None else {"has_gauss": 0}
     own = _SPARE.pop() if _SPARE else np.random.MT19937()
     set_bit_generator(own)
     try:
@@ -33,7 +36,7 @@ def seeded(*numbers: int) -> Iterator[None]:
         torch.default_generator.set_state(torch_state)
         set_bit_generator(numpy_generator)
         _SPARE.append(own)
-        if numpy_state["has_gauss"]:  # a second normal number was waiting; the exchange drops it
+        if numpy_state["has_gauss"]:
             np.random.set_state(numpy_state)
 
 

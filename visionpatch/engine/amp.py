@@ -1,4 +1,5 @@
 """Automatic mixed precision that also works without a GPU."""
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +16,14 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch
 
 
 @OPTIM_WRAPPERS.register_module(name="AmpOptimWrapper")
-def amp_optim_wrapper(optimizer: Optimizer, accumulative_counts: int = 1, clip_grad: dict | None = None,
-                      loss_scale: Any = "dynamic", dtype: str | None = None, use_fsdp: bool = False) -> OptimWrapper:
+def amp_optim_wrapper(
+    optimizer: Optimizer,
+    accumulative_counts: int = 1,
+    clip_grad: dict | None = None,
+    loss_scale: Any = "dynamic",
+    dtype: str | None = None,
+    use_fsdp: bool = False,
+) -> OptimWrapper:
     """``optim_wrapper=dict(type='AmpOptimWrapper', ...)``: MMEngine's on a GPU, bfloat16 autocast on a CPU.
 
     Args:

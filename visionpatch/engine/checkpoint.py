@@ -1,4 +1,5 @@
 """Checkpoint files are data: read without executing anything, and loaded with a report of what fitted."""
+
 import pickle
 import re
 from collections import OrderedDict
@@ -76,8 +77,36 @@ def load_from_local(filename: str, map_location: Any = "cpu") -> dict:
     return load_checkpoint_file(filename, map_location)
 
 
-def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str = "the state dict", strict: bool = False,
-               complete: bool = False) -> LoadReport:
+@CheckpointLoader.register_scheme(prefixes=("http://", "https://"), force=True)
+def load_from_http(filename: str, map_location: Any = "cpu") -> dict:
+    """The same for a checkpoint in the web, which is kept in torch's cache folder."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / filename.partition("?")[0].rsplit("/", 1)[-1]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(filename, str(path))
+        except OSError as error:
+            raise WeightsError(f"{filename}: cannot be downloaded ({_first_line(error)}); give a local file") from error
+    return load_checkpoint_file(path, map_location)
+
+
+def fetch_checkpoint(source: str | Path, map_location: Any = "cpu") -> dict:
+    """`load_checkpoint_file` of a path or of an http(s) URL; other schemes are refused, as their readers may run code."""
+    scheme, sign, _ = str(source).partition("://")
+    if not sign:
+        return load_checkpoint_file(source, map_location)
+    if scheme not in ("http", "https"):
+        raise WeightsError(f"{source}: checkpoints are read from files and http(s) addresses; download it first")
+    return load_from_http(str(source), map_location)
+
+
+def load_state(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    source: str = "the state dict",
+    strict: bool = False,
+    complete: bool = False,
+) -> LoadReport:
     """Copy `state` into `model` and report what fitted.
 
     Args:
@@ -91,8 +120,11 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str = "the
         WeightsError: nothing matched (with the prefix that would repair it), or what `strict`, `complete` forbid.
     """
     own = model.state_dict()
-    wrong = tuple((key, tuple(state[key].shape), tuple(own[key].shape))
-                  for key in own if key in state and state[key].shape != own[key].shape)
+    wrong = tuple(
+        (key, tuple(state[key].shape), tuple(own[key].shape))
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    )
     skip = {key for key, _, _ in wrong}
     try:
         result = model.load_state_dict(OrderedDict((k, v) for k, v in state.items() if k not in skip), strict=False)
@@ -102,8 +134,10 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str = "the
     matched = tuple(key for key in own if key not in skip.union(missing))
     report = LoadReport(matched, missing, tuple(result.unexpected_keys), wrong)
     if not matched and own:
-        raise WeightsError(f"{source}: none of its {len(state)} keys fits {type(model).__name__}: "
-                           f"{report.summary()}{_prefix_hint(list(state), set(own))}")
+        raise WeightsError(
+            f"{source}: none of its {len(state)} keys fits {type(model).__name__}: "
+            f"{report.summary()}{_prefix_hint(list(state), set(own))}"
+        )
     if wrong and (strict or complete) or missing and (strict or complete) or report.unexpected and strict:
         raise WeightsError(f"{source}: does not fit {type(model).__name__}: {report.summary()}")
     return report
@@ -159,15 +193,17 @@ class Pretrained:
         self.map_location = map_location
 
     def __call__(self, module: nn.Module) -> None:
-        state = state_dict_of(CheckpointLoader.load_checkpoint(self.checkpoint, self.map_location, logger="silent"))
+        state = state_dict_of(fetch_checkpoint(self.checkpoint, self.map_location))
         if self.prefix:
             prefix = self.prefix.rstrip(".") + "."
             kept = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
             if not kept:
-                raise WeightsError(f'{self.checkpoint}: no key begins with "{prefix}"'
-                                   f"{nearest(prefix, {key.split('.')[0] + '.' for key in state})}")
+                raise WeightsError(
+                    f'{self.checkpoint}: no key begins with "{prefix}"'
+                    f"{nearest(prefix, {key.split('.')[0] + '.' for key in state})}"
+                )
             state = kept
-        module.load_report = load_state(module, state, source=self.checkpoint)
+        module.load_report = load_state(module, state, source=self.checkpoint)  # type: ignore[assignment]
 
     def _get_init_info(self) -> str:
         return f"Pretrained: load from {self.checkpoint}"
@@ -192,8 +228,11 @@ def _safe_globals() -> list[Any]:
     core = np._core if hasattr(np, "_core") else np.core  # type: ignore[attr-defined]
     dtypes = {type(np.dtype(name)) for name in ("f8", "f4", "f2", "i8", "i4", "u4", "u1", "?", "U1")}
     modules = ("numpy._core.multiarray", "numpy.core.multiarray")
-    named: list[Any] = [(getattr(core.multiarray, name), f"{module}.{name}")
-                        for module in modules for name in ("_reconstruct", "scalar")]
+    named: list[Any] = [
+        (getattr(core.multiarray, name), f"{module}.{name}")
+        for module in modules
+        for name in ("_reconstruct", "scalar")
+    ]
     history = [(_History, "mmengine.logging.history_buffer.HistoryBuffer"), (_history_method, "builtins.getattr")]
     return [np.ndarray, np.dtype, *dtypes, *named, *history]
 
@@ -203,13 +242,13 @@ def _read_torch(path: Path, map_location: Any) -> Any:
         with torch.serialization.safe_globals(_safe_globals()):
             return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        text = str(error).split("WeightsUnpickler error:")[-1]
-        if "Unsupported operand" in text or "WeightsUnpickler" not in str(error):
+        if not re.search(r"GLOBAL|Can only|Trying to call|must be imported", str(error)):
             raise  # bytes that are no pickle at all
-        named = re.search(r"(?:GLOBAL|global:?|function|class) `?([\w.]+)", text)
+        named = re.search(r"(?:GLOBAL|function|got <class) [`']?([\w.]+)", str(error))
         raise WeightsError(
-            f"{path}: refused, it asks to run {named.group(1) if named else 'code'} and not only to hold tensors; nothing "
-            "was executed. If you trust its source, load it there with torch and save its state_dict alone, or as .safetensors"
+            f"{path}: refused, it asks to run {named.group(1) if named else 'code'} and not only to hold tensors; "
+            "nothing was executed. Where its source is trusted, load it with torch and save its state_dict alone, "
+            "or as .safetensors"
         ) from error
 
 
@@ -249,5 +288,3 @@ def _first_line(error: Exception) -> str:
 
 def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1].strip()
-
-

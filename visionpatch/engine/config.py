@@ -1,4 +1,5 @@
 """Config files: read with errors of one line, overridden from the command line, checked key by key."""
+
 import ast
 import re
 import sys
@@ -73,8 +74,9 @@ def _fit_to_loop(cfg: Config) -> None:
     if not loop or loop.get("by_epoch", loop.get("type") not in (None, "IterBasedTrainLoop")):
         return
     cfg.log_processor = dict(by_epoch=False) | (cfg.get("log_processor") or {})
-    hooks: dict[str, Any] = dict(logger=dict(type="LoggerHook"),
-                                 checkpoint=dict(type="CheckpointHook", interval=loop.get("val_interval", 1000)))
+    hooks: dict[str, Any] = dict(
+        logger=dict(type="LoggerHook"), checkpoint=dict(type="CheckpointHook", interval=loop.get("val_interval", 1000))
+    )
     hooks |= cfg.get("default_hooks") or {}
     for name, key in (("logger", "log_metric_by_epoch"), ("checkpoint", "by_epoch")):
         if hooks[name]:
@@ -101,7 +103,7 @@ def _bases(path: Path) -> list[str]:
     if path.suffix != ".py":
         return []
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(re.sub(r"\{\{\s*\$.*?\}\}", "0", path.read_text(encoding="utf-8")))  # {{$VARIABLE:default}}
     except SyntaxError as error:
         raise ConfigError(f"{path}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}") from error
     for node in tree.body:
@@ -131,12 +133,16 @@ def _merge(cfg: Config, options: Mapping[str, Any]) -> None:
     for key, value in options.items():
         head = key.split(".")[0]
         if head not in cfg and head not in KNOWN:
-            raise ConfigError(f"--cfg-options {key}={value}: {cfg.filename} has no {head}{nearest(head, [*cfg, *KNOWN])}")
+            raise ConfigError(
+                f"--cfg-options {key}={value}: {cfg.filename} has no {head}{nearest(head, [*cfg, *KNOWN])}"
+            )
         if head not in KNOWN:
             users = [path for path, used in _leaves(cfg) if used == cfg[head] and path != head][:3]
             hint = f"; override what it was used for: {', '.join(users)}" if users else ""
-            raise ConfigError(f"--cfg-options {key}={value}: {head} is a helper variable of {cfg.filename}, "
-                              f"its value has been used already{hint}")
+            raise ConfigError(
+                f"--cfg-options {key}={value}: {head} is a helper variable of {cfg.filename}, "
+                f"its value has been used already{hint}"
+            )
         try:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, AttributeError, IndexError) as error:

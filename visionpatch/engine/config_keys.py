@@ -1,4 +1,5 @@
 """Which keys a config may have: the names a Runner reads, and the signatures of what its dicts build."""
+
 import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -22,21 +23,22 @@ from torch.utils.data import DataLoader
 from visionpatch import registry as r
 from visionpatch.errors import ConfigError, nearest
 
-RUNNER = (
-    "model work_dir train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg auto_scale_lr "
-    "optim_wrapper param_scheduler val_evaluator test_evaluator default_hooks custom_hooks data_preprocessor load_from "
-    "resume launcher env_cfg log_processor log_level visualizer default_scope randomness experiment_name "
-    "model_wrapper_cfg find_unused_parameters sync_bn activation_checkpointing efficient_conv_bn_eval compile "
-    "runner_type custom_imports"
-).split()
+RUNNER = [name for name in inspect.signature(Runner).parameters if name != "cfg"]
+BESIDE = ["model_wrapper_cfg", "find_unused_parameters", "sync_bn", "activation_checkpointing", "compile"]
+BESIDE += ["efficient_conv_bn_eval", "runner_type", "custom_imports"]  # what a Runner reads of its cfg besides
 TOOLS = ["tta"]
 PIPELINES = ["train_pipeline", "val_pipeline", "test_pipeline", "tta_pipeline", "vis_backends"]
-KNOWN = tuple(RUNNER + TOOLS)
+KNOWN = tuple(RUNNER + BESIDE + TOOLS)
 
 _DATA: dict[str, tuple[Registry, ...]] = {
-    "dataset": (r.DATASETS,), "datasets": (r.DATASETS,), "pipeline": (r.TRANSFORMS,), "transforms": (r.TRANSFORMS,),
-    "sampler": (r.DATA_SAMPLERS,), "batch_sampler": (r.DATA_SAMPLERS,),
-    "collate_fn": (r.FUNCTIONS,), "worker_init_fn": (r.FUNCTIONS,),
+    "dataset": (r.DATASETS,),
+    "datasets": (r.DATASETS,),
+    "pipeline": (r.TRANSFORMS,),
+    "transforms": (r.TRANSFORMS,),
+    "sampler": (r.DATA_SAMPLERS,),
+    "batch_sampler": (r.DATA_SAMPLERS,),
+    "collate_fn": (r.FUNCTIONS,),
+    "worker_init_fn": (r.FUNCTIONS,),
 }
 # top-level name -> (registry of its own dicts, registries of the dicts below certain names)
 REGISTRIES: dict[str, tuple[tuple[Registry, ...], dict[str, tuple[Registry, ...]]]] = {
@@ -54,14 +56,33 @@ REGISTRIES: dict[str, tuple[tuple[Registry, ...], dict[str, tuple[Registry, ...]
 }
 NAMED = ("default_hooks", "param_scheduler", "optim_wrapper")  # may hold dicts under names of one's own
 LAYER_CFGS = ("norm_cfg", "act_cfg", "conv_cfg", "upsample_cfg", "padding_cfg")  # layers, registered only by mmcv
-LOADER = {"dataset", "sampler", "batch_sampler", "collate_fn", "worker_init_fn", "num_batch_per_epoch",
-          "disable_subprocess_warning"}
-EXTRA_KEYS = {  # read before the constructor sees the dict
-    "default_hooks": {"priority"}, "custom_hooks": {"priority"}, "param_scheduler": {"convert_to_iter_based"},
-    "optim_wrapper": {"optimizer", "constructor", "paramwise_cfg"}, "train_cfg": {"by_epoch"}, "visualizer": {"name"},
+LOADER = {
+    "dataset",
+    "sampler",
+    "batch_sampler",
+    "collate_fn",
+    "worker_init_fn",
+    "num_batch_per_epoch",
+    "disable_subprocess_warning",
 }
-PARAMWISE = {"custom_keys", "bias_lr_mult", "bias_decay_mult", "norm_decay_mult", "flat_decay_mult",
-             "dwconv_decay_mult", "dcn_offset_lr_mult", "bypass_duplicate"}
+EXTRA_KEYS = {  # read before the constructor sees the dict
+    "default_hooks": {"priority"},
+    "custom_hooks": {"priority"},
+    "param_scheduler": {"convert_to_iter_based"},
+    "optim_wrapper": {"optimizer", "constructor", "paramwise_cfg"},
+    "train_cfg": {"by_epoch"},
+    "visualizer": {"name"},
+}
+PARAMWISE = {
+    "custom_keys",
+    "bias_lr_mult",
+    "bias_decay_mult",
+    "norm_decay_mult",
+    "flat_decay_mult",
+    "dwconv_decay_mult",
+    "dcn_offset_lr_mult",
+    "bypass_duplicate",
+}
 DEFAULT_HOOKS = {"runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint", "visualization"}
 PLAIN: dict[str, set[str]] = {  # dicts without a type whose keys are known
     "env_cfg": {"cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"},
@@ -73,7 +94,10 @@ PLAIN: dict[str, set[str]] = {  # dicts without a type whose keys are known
 }
 SINKS = {CheckpointHook: set(inspect.signature(Runner.save_checkpoint).parameters) - {"self"}}  # what **kwargs become
 DEFAULT_TYPES: dict[str, Callable] = {  # what a dict without a type builds
-    "optim_wrapper": OptimWrapper, "val_cfg": ValLoop, "test_cfg": TestLoop, "log_processor": LogProcessor,
+    "optim_wrapper": OptimWrapper,
+    "val_cfg": ValLoop,
+    "test_cfg": TestLoop,
+    "log_processor": LogProcessor,
     "visualizer": Visualizer,
 }
 
@@ -87,8 +111,10 @@ def check_top_level(cfg: Config, source: str) -> None:
         if near:
             raise ConfigError(f"{source}: {name} is not a key of a config{nearest(name, KNOWN)}")
         if isinstance(value, Mapping) and isinstance(value.get("type"), str) and not _is_used(name, value, cfg):
-            raise ConfigError(f'{source}: {name} = dict(type="{value["type"]}", ...) is read by nothing; put it where it '
-                              "belongs (model, train_dataloader ...) or remove it")
+            raise ConfigError(
+                f'{source}: {name} = dict(type="{value["type"]}", ...) is read by nothing; put it where it '
+                "belongs (model, train_dataloader ...) or remove it"
+            )
 
 
 def check_section(value: Any, path: str, source: str) -> None:
@@ -102,7 +128,9 @@ def check_section(value: Any, path: str, source: str) -> None:
     if names is not None:
         for key in value:
             if key not in names and not key.startswith("_"):
-                raise ConfigError(f"{source}: {path}.{key} is not an argument of {_title(value, path)}{nearest(key, names)}")
+                raise ConfigError(
+                    f"{source}: {path}.{key} is not an argument of {_title(value, path)}{nearest(key, names)}"
+                )
     missing = _missing(value, path, source)
     if missing:
         raise ConfigError(f"{source}: {path} ({_title(value, path)}) needs {' and '.join(missing)}")
@@ -216,6 +244,7 @@ def _is_open(function: Callable) -> bool:
 
 def _is_used(name: str, value: Mapping, cfg: Config) -> bool:
     """Whether a helper variable stands somewhere below a known name: under its own name, or with all its items."""
+
     def search(node: Any) -> bool:
         if isinstance(node, Mapping):
             same = all(k in node and node[k] == v for k, v in value.items())
@@ -228,7 +257,9 @@ def _is_used(name: str, value: Mapping, cfg: Config) -> bool:
 def _check_hook_names(hooks: Mapping, source: str) -> None:
     for name in hooks:
         if name not in DEFAULT_HOOKS and difflib.get_close_matches(name, DEFAULT_HOOKS, n=1, cutoff=0.8):
-            raise ConfigError(f"{source}: default_hooks.{name} is not one of the default hooks{nearest(name, DEFAULT_HOOKS)}")
+            raise ConfigError(
+                f"{source}: default_hooks.{name} is not one of the default hooks{nearest(name, DEFAULT_HOOKS)}"
+            )
 
 
 def _title(value: Mapping, path: str) -> str:

@@ -1,4 +1,5 @@
 """What is checked around a run: the data fit the model, the loss stays finite, checkpoints hold plain data."""
+
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -78,21 +79,26 @@ def check_classes(model: nn.Module, dataset: Any, cfg: Mapping[str, Any], path: 
         return
     where = next(_paths_of("num_classes", cfg.get("model", {}), "model"), "model.num_classes")
     source = f"{getattr(cfg, 'filename', None)}: " if getattr(cfg, "filename", None) else ""
-    raise ConfigError(f"{source}{where} = {given}, but {path} ({type(dataset).__name__}) has {len(classes)} classes; "
-                      f"set {where} = {len(classes)}")
+    raise ConfigError(
+        f"{source}{where} = {given}, but {path} ({type(dataset).__name__}) has {len(classes)} classes; "
+        f"set {where} = {len(classes)}"
+    )
 
 
 def check_losses(outputs: Any, iteration: int, data_batch: Any) -> None:
     """Raise `NonFiniteLossError` when a value of `outputs` (name -> scalar) is NaN or infinite."""
-    terms = {name: float(value.detach() if isinstance(value, torch.Tensor) else value)
-             for name, value in (outputs or {}).items()
-             if isinstance(value, float) or isinstance(value, torch.Tensor) and value.numel() == 1}
+    terms = {
+        name: float(value.detach() if isinstance(value, torch.Tensor) else value)
+        for name, value in (outputs or {}).items()
+        if isinstance(value, float) or isinstance(value, torch.Tensor) and value.numel() == 1
+    }
     bad = {name: value for name, value in terms.items() if not math.isfinite(value)}
     if bad:
         shown = ", ".join(f"{name} = {value}" for name, value in terms.items())
         raise NonFiniteLossError(
-            f"iteration {iteration}: {', '.join(bad)} is not finite ({shown}); samples: {', '.join(_files(data_batch))}; "
-            "lower the learning rate, clip gradients (optim_wrapper.clip_grad) or check these samples"
+            f"iteration {iteration}: {', '.join(bad)} is not finite ({shown}); "
+            f"samples: {', '.join(_files(data_batch))}; lower the learning rate, "
+            "clip gradients (optim_wrapper.clip_grad) or check these samples"
         )
 
 

@@ -1,4 +1,5 @@
 """Prediction files: plain arrays (.npz) or plain text (.json), written and read without pickle."""
+
 import json
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -63,7 +64,11 @@ def record_of(sample: Any) -> dict[str, Any]:
         if f"pred_{name}" in sample:
             found[name] = getattr(sample, f"pred_{name}")
     if "pred_instances" in sample:
-        found |= {name: sample.pred_instances[name] for name in ("bboxes", "labels", "scores") if name in sample.pred_instances}
+        found |= {
+            name: sample.pred_instances[name]
+            for name in ("bboxes", "labels", "scores")
+            if name in sample.pred_instances
+        }
     record |= {name: value.detach().cpu().numpy() for name, value in found.items()}
     if "sem_seg" in record:
         record["sem_seg"] = record["sem_seg"].astype(np.uint8 if record["sem_seg"].max(initial=0) < 256 else np.uint16)
@@ -111,7 +116,9 @@ def read_predictions(path: str | Path) -> list[dict[str, Any]]:
                     records[int(index)][field] = archive[key]
             return records
     except (ValueError, KeyError, IndexError, TypeError, OSError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a prediction file of tools/test.py --out ({' '.join(str(error).split())})") from error
+        raise DataError(
+            f"{path}: not a prediction file of tools/test.py --out ({' '.join(str(error).split())})"
+        ) from error
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, array: ndarray) -> None:

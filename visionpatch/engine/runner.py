@@ -1,4 +1,5 @@
 """MMEngine's Runner with what it lacks: CPU processes, safe and loud weight loading, checks, a quiet log."""
+
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -8,16 +9,21 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.runner import CheckpointLoader
 from mmengine.runner import Runner as BaseRunner
 
-from visionpatch.engine.checkpoint import LoadReport, load_state, state_dict_of
+from visionpatch.engine.checkpoint import LoadReport, fetch_checkpoint, load_state, state_dict_of
 from visionpatch.engine.hooks import CheckHook, PlainCheckpointHook
 from visionpatch.errors import ConfigError
 from visionpatch.registry import RUNNERS
 
-NOISE = ('"FileClient" will be', '"HardDiskBackend" is', "Distributed training is not used, all SyncBatchNorm",
-         "Hooks will be executed", "The prefix is not set in metric class", "`save_param_scheduler` is True but")  # lines that tell the user nothing
+NOISE = (
+    '"FileClient" will be',
+    '"HardDiskBackend" is',
+    "Distributed training is not used, all SyncBatchNorm",
+    "Hooks will be executed",
+    "The prefix is not set in metric class",
+    "`save_param_scheduler` is True but",
+)  # lines that tell the user nothing
 
 
 def build_runner(cfg: Config) -> BaseRunner:
@@ -54,15 +60,21 @@ class Runner(BaseRunner):
         self._complete_weights = True
         return super().test()
 
-    def load_checkpoint(self, filename: str, map_location: Any = "cpu", strict: bool = False,
-                        revise_keys: Any = None) -> dict:
+    def load_checkpoint(
+        self, filename: str, map_location: Any = "cpu", strict: bool = False, revise_keys: Any = None
+    ) -> dict:
         """Load weights and say what fitted; see `load_state`. Testing refuses a file that leaves keys untouched."""
-        checkpoint = CheckpointLoader.load_checkpoint(filename, map_location, logger="silent")
+        checkpoint = fetch_checkpoint(filename, map_location)
         checkpoint.get("meta", {}).pop("config", None)  # MMEngine would execute this text on resuming
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        self.load_report = load_state(model, state_dict_of(checkpoint), source=str(filename), strict=strict,
-                                      complete=getattr(self, "_complete_weights", False))
+        self.load_report = load_state(
+            model,
+            state_dict_of(checkpoint),
+            source=str(filename),
+            strict=strict,
+            complete=getattr(self, "_complete_weights", False),
+        )
         self._has_loaded = True
         self.logger.info(f"{filename}: {self.load_report.summary()}")
         return checkpoint
@@ -73,13 +85,19 @@ class Runner(BaseRunner):
         return logger
 
     def _log_env(self, env_cfg: Mapping[str, Any]) -> None:
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-        self.logger.info(f"torch {torch.__version__}, mmengine {mmengine.__version__}, {device}, seed {self.seed}, "
-                         f"{self.world_size} process(es); work_dir {self.work_dir} (config beside the log)")
+        device = (
+            torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+        )
+        self.logger.info(
+            f"torch {torch.__version__}, mmengine {mmengine.__version__}, {device}, seed {self.seed}, "
+            f"{self.world_size} process(es); work_dir {self.work_dir} (config beside the log)"
+        )
 
 
 def _join_on_cpu(launcher: str) -> None:
     if launcher != "pytorch" or "RANK" not in os.environ:
-        raise ConfigError(f"launcher = {launcher} without a GPU: start CPU processes by torchrun and --launcher pytorch")
+        raise ConfigError(
+            f"launcher = {launcher} without a GPU: start CPU processes by torchrun and --launcher pytorch"
+        )
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseDataPreprocessor
+from mmengine.structures import PixelData
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -61,7 +62,8 @@ class DataPreprocessor(BaseDataPreprocessor):
         for sample in samples or ():
             sample.set_metainfo({"pad_shape": (height, width)})
             if training and "gt_sem_seg" in sample:
-                sample.gt_sem_seg.data = _pad(sample.gt_sem_seg.data, height, width, self.seg_pad_val)
+                padded = _pad(sample.gt_sem_seg.data, height, width, self.seg_pad_val)
+                sample.gt_sem_seg = PixelData(data=padded)
         batch = torch.stack(images).contiguous(memory_format=torch.channels_last)
         return {**data, "inputs": batch}
 

@@ -1,4 +1,5 @@
 """Pictures of samples and predictions."""
+
 from visionpatch.visualization.hooks import SegVisualizationHook, draw_sample, show
 from visionpatch.visualization.segmentation import draw_pair, draw_segmentation
 

@@ -1,4 +1,5 @@
 """Writes or shows the predictions of a test run."""
+
 import os
 import sys
 from collections.abc import Mapping
@@ -15,8 +16,10 @@ from visionpatch.registry import HOOKS
 from visionpatch.structures import DataSample
 from visionpatch.visualization.segmentation import draw_pair
 
-NO_WINDOW = ("showing pictures needs a display and OpenCV with windows (opencv-python, not the headless package); "
-             "--show-dir DIR writes the pictures instead")
+NO_WINDOW = (
+    "showing pictures needs a display and OpenCV with windows (opencv-python, not the headless package); "
+    "--show-dir DIR writes the pictures instead"
+)
 
 
 @HOOKS.register_module()
@@ -31,8 +34,14 @@ class SegVisualizationHook(Hook):
         opacity: of the colours.
     """
 
-    def __init__(self, out_dir: str | Path | None = None, show: bool = False, wait_time: float = 2.0,
-                 interval: int = 1, opacity: float = 0.5) -> None:
+    def __init__(
+        self,
+        out_dir: str | Path | None = None,
+        show: bool = False,
+        wait_time: float = 2.0,
+        interval: int = 1,
+        opacity: float = 0.5,
+    ) -> None:
         if interval < 1:
             raise ConfigError(f"SegVisualizationHook: interval = {interval}, expected 1 or more")
         if show:

@@ -1,4 +1,5 @@
 """Pictures of segmentations: colours over the image, outlines, and a legend of the classes present."""
+
 from collections.abc import Sequence
 
 import cv2
@@ -41,10 +42,12 @@ def draw_segmentation(
         ConfigError: `opacity` outside 0..1, fewer colours than classes.
     """
     if not 0 <= opacity <= 1 or len(palette) < len(classes):
-        raise ConfigError(f"draw_segmentation: opacity = {opacity} must be in 0..1, and {len(palette)} colours must be "
-                          f"at least the {len(classes)} classes")
+        raise ConfigError(
+            f"draw_segmentation: opacity = {opacity} must be in 0..1, and {len(palette)} colours must be "
+            f"at least the {len(classes)} classes"
+        )
     picture = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image[..., :3].copy()
-    labels = label_map.astype(np.int32)
+    labels: ndarray = label_map.astype(np.int32)
     if labels.shape != picture.shape[:2]:
         labels = cv2.resize(labels, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     if legend and picture.shape[1] < MIN_WIDTH:
@@ -56,20 +59,30 @@ def draw_segmentation(
     drawn = valid & ~np.isin(labels, plain)
     colours = np.array([tuple(c)[::-1] for c in palette], dtype=np.uint8)  # BGR
     picture = _overlay(picture, labels, drawn, colours, opacity)
-    return np.vstack([picture, _legend(labels[valid], classes, colours, plain, picture.shape[1])]) if legend else picture
+    return (
+        np.vstack([picture, _legend(labels[valid], classes, colours, plain, picture.shape[1])]) if legend else picture
+    )
 
 
-def draw_pair(image: ndarray, truth: ndarray | None, prediction: ndarray, classes: Sequence[str],
-              palette: Sequence[Sequence[int]], opacity: float = 0.5) -> ndarray:
-    """The prediction, with the ground truth (if there is one) to its left; each with a title and a legend of its own."""
+def draw_pair(
+    image: ndarray,
+    truth: ndarray | None,
+    prediction: ndarray,
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    opacity: float = 0.5,
+) -> ndarray:
+    """The prediction, with the ground truth (if there is one) to its left, each with a title and a legend."""
     panels = [("ground truth", truth)] if truth is not None else []
     drawn = []
     for title, labels in [*panels, ("prediction", prediction)]:
         picture = draw_segmentation(image, labels, classes, palette, opacity)
         drawn.append(np.vstack([_title(title, picture.shape[1]), picture]))
     height, gap = max(p.shape[0] for p in drawn), 8
-    padded = [cv2.copyMakeBorder(p, 0, height - p.shape[0], 0, gap * (i < len(drawn) - 1), cv2.BORDER_CONSTANT, value=PAPER)
-              for i, p in enumerate(drawn)]
+    padded = [
+        cv2.copyMakeBorder(p, 0, height - p.shape[0], 0, gap * (i < len(drawn) - 1), cv2.BORDER_CONSTANT, value=PAPER)
+        for i, p in enumerate(drawn)
+    ]
     return np.hstack(padded)
 
 

@@ -87,7 +87,7 @@ def _build(cfg: Mapping[str, Any] | Callable, where: str) -> Callable:
     try:
         return kind(**args)
     except (TypeError, ValueError, AssertionError) as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {str(error).removeprefix(kind.__name__ + ': ')}") from error
 
 
 def _lookup(name: str, where: str) -> Callable:
@@ -121,10 +121,21 @@ def _check_arguments(kind: Callable, args: Mapping[str, Any], where: str) -> Non
 
 def pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     """`value` as two positive integers; one integer stands for both."""
-    both = (value, value) if isinstance(value, int) else tuple(value)
-    if len(both) != 2 or not all(isinstance(v, int) and v > 0 for v in both):
+    both = (value, value) if isinstance(value, int) else value
+    if not _is_pair_of(int, both) or min(both) < 1:
         raise ConfigError(f"{name} takes a positive integer or two of them, not {value!r}")
     return both[0], both[1]
+
+
+def span(name: str, value: Sequence[float], positive: bool = True) -> tuple[float, float]:
+    """`value` as (low, high) with 0 < low <= high, or 0 <= low <= high."""
+    if not _is_pair_of(int | float, value) or not 0 <= value[0] <= value[1] or (positive and value[0] == 0):
+        raise ConfigError(f"{name} takes (low, high) with 0 {'<' if positive else '<='} low <= high, not {value!r}")
+    return value[0], value[1]
+
+
+def _is_pair_of(kind: Any, value: Any) -> bool:
+    return isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, kind) for v in value)
 
 
 def where(results: Results) -> str:

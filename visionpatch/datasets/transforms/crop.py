@@ -8,7 +8,7 @@ import numpy as np
 from visionpatch.errors import ConfigError
 from visionpatch.registry import TRANSFORMS
 
-from .base import IGNORED, BaseTransform, Results, pair
+from .base import IGNORED, BaseTransform, Results, pair, span
 from .loading import value_counts
 from .resize import INTERPOLATIONS, check_interpolation, resize_array
 
@@ -96,11 +96,8 @@ class RandomResizedCrop(BaseTransform):
         interpolation: str = "bilinear",
     ) -> None:
         self.scale = pair("RandomResizedCrop: scale", scale)
-        for name, (low, high) in dict(crop_ratio_range=crop_ratio_range, aspect_ratio_range=aspect_ratio_range).items():
-            if not 0 < low <= high:
-                raise ConfigError(f"RandomResizedCrop: {name} is (low, high) with 0 < low <= high, not {(low, high)}")
-        self.crop_ratio_range = crop_ratio_range
-        self.aspect_ratio_range = aspect_ratio_range
+        self.crop_ratio_range = span("RandomResizedCrop: crop_ratio_range", crop_ratio_range)
+        self.aspect_ratio_range = span("RandomResizedCrop: aspect_ratio_range", aspect_ratio_range)
         self.interpolation = check_interpolation("RandomResizedCrop", interpolation)
 
     def transform(self, results: Results) -> Results:

@@ -106,8 +106,8 @@ def _decode(data: bytes, flags: int, path: str | PathLike) -> np.ndarray:
 def _plain_grey(data: bytes, path: str | PathLike) -> bytes:
     """The same palette or grey PNG declared as grey, so that a decoder returns the numbers in it instead of colours.
 
-    Only the colour type in the header changes and the tables of colours and transparency go; the pixel stream is the same in both types
-    (PNG specification, sections 11.2.1 and 11.2.2).
+    Only the colour type in the header changes and the tables of colours and transparency go; the pixel stream is the
+    same in both types (PNG specification, sections 11.2.1 and 11.2.2).
     """
     header = data[12:25] + b"\0" + data[26:29]
     parts = [PNG, data[8:12], header, struct.pack(">I", zlib.crc32(header))]

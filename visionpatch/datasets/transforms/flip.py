@@ -30,8 +30,9 @@ class RandomFlip(BaseTransform):
                 raise ConfigError(f"RandomFlip: unknown direction {name!r}{nearest(str(name), FLIP_CODES)}")
         n = len(self.direction)
         self.prob = [prob / n] * n if isinstance(prob, int | float) else list(prob)
-        if len(self.prob) != n or min(self.prob) < 0 or sum(self.prob) > 1 + 1e-9:
-            raise ConfigError(f"RandomFlip: prob is in [0, 1], or one for each direction with a sum <= 1, not {prob}")
+        numbers = len(self.prob) == n and all(isinstance(p, int | float) and p >= 0 for p in self.prob)
+        if not numbers or sum(self.prob) > 1 + 1e-9:
+            raise ConfigError(f"RandomFlip: prob is in [0, 1], or one for each direction with a sum <= 1, not {prob!r}")
         self._edges = np.cumsum(self.prob)
 
     def transform(self, results: Results) -> Results:

@@ -6,7 +6,7 @@ import numpy as np
 from visionpatch.errors import ConfigError
 from visionpatch.registry import TRANSFORMS
 
-from .base import BaseTransform, Results, where
+from .base import BaseTransform, Results, span, where
 
 LEVELS = np.arange(256, dtype=np.float32)
 IDENTITY = np.arange(256, dtype=np.uint8)
@@ -33,14 +33,9 @@ class PhotoMetricDistortion(BaseTransform):
         saturation_range: tuple[float, float] = (0.5, 1.5),
         hue_delta: int = 18,
     ) -> None:
-        for name, (low, high) in dict(contrast_range=contrast_range, saturation_range=saturation_range).items():
-            if not 0 <= low <= high:
-                raise ConfigError(
-                    f"PhotoMetricDistortion: {name} is (low, high) with 0 <= low <= high, not {(low, high)}"
-                )
         self.brightness_delta = brightness_delta
-        self.contrast_range = contrast_range
-        self.saturation_range = saturation_range
+        self.contrast_range = span("PhotoMetricDistortion: contrast_range", contrast_range, positive=False)
+        self.saturation_range = span("PhotoMetricDistortion: saturation_range", saturation_range, positive=False)
         self.hue_delta = hue_delta
 
     def transform(self, results: Results) -> Results:

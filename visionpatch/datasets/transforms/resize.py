@@ -9,7 +9,7 @@ import numpy as np
 from visionpatch.errors import ConfigError, nearest
 from visionpatch.registry import TRANSFORMS
 
-from .base import BaseTransform, Results, pair
+from .base import BaseTransform, Results, pair, span
 
 INTERPOLATIONS = {
     "nearest": cv2.INTER_NEAREST,
@@ -45,8 +45,8 @@ class Resize(BaseTransform):
             raise ConfigError(f"Resize takes scale or scale_factor, one of them; got {scale!r} and {scale_factor!r}")
         self.scale = (0, 0) if scale == 0 else None if scale is None else pair("Resize: scale", scale)
         factors = (scale_factor, scale_factor) if isinstance(scale_factor, int | float) else scale_factor
-        if factors is not None and (len(factors) != 2 or not all(f > 0 for f in factors)):
-            raise ConfigError(f"Resize: scale_factor takes one positive number or two, not {scale_factor!r}")
+        for factor in factors or ():
+            span("Resize: scale_factor", (factor, factor))
         self.scale_factor = factors
         self.keep_ratio = keep_ratio
         self.size_divisor = check_divisor("Resize", size_divisor)
@@ -85,9 +85,7 @@ class RandomResize(BaseTransform):
             raise ConfigError("RandomResize takes one scale (w, h) with a ratio_range, or two scales without one")
         scales: Sequence[Any] = scale if two else [scale]  # type: ignore[assignment]
         self.scale = [pair("RandomResize: scale", s) for s in scales]
-        if ratio_range is not None and not 0 < ratio_range[0] <= ratio_range[1]:
-            raise ConfigError(f"RandomResize: ratio_range is (low, high) with 0 < low <= high, not {ratio_range}")
-        self.ratio_range = ratio_range
+        self.ratio_range = None if ratio_range is None else span("RandomResize: ratio_range", ratio_range)
         self.keep_ratio = keep_ratio
         self.size_divisor = check_divisor("RandomResize", size_divisor)
         self.interpolation = check_interpolation("RandomResize", interpolation)
