@@ -96,9 +96,8 @@ def test_demo(
     cv2.imwrite(str(folder / "b.jpg"), picture(1))
     (folder / "broken.png").write_text("no picture")
     (folder / "notes.txt").write_text("hello")
-    assert (
-        demo.main([str(folder), str(config), "--weights", str(weights), "--device", "cpu", "--out-dir", str(out)]) == 0
-    )
+    options = [str(config), "--weights", str(weights), "--device", "cpu", "--out-dir", str(out)]
+    assert demo.main([str(folder), *options]) == 0
     shown = capsys.readouterr().out
     assert f"wrote 2 picture(s) to {out}/" in shown and "notes.txt: not a picture" in shown and "broken.png" in shown
     assert sorted(p.name for p in out.iterdir()) == ["a.png", "b.png"]

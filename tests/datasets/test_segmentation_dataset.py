@@ -162,8 +162,8 @@ class TestRefuses:
 
     def test_missing_split(self, pair_folder):
         (pair_folder / "train.txt").write_text("a")
-        with pytest.raises(DataError, match=r'trian\.txt: split list.*did you mean "train.txt"'):
-            dataset(pair_folder, ann_file="trian.txt")
+        with pytest.raises(DataError, match=r'trainn\.txt: split list.*did you mean "train.txt"'):
+            dataset(pair_folder, ann_file="trainn.txt")
 
     @pytest.mark.parametrize("folder, what", [("images", "image"), ("masks", "mask")])
     def test_split_naming_a_missing_file(self, pair_folder, folder, what):

@@ -178,10 +178,3 @@ def test_iteration_based_runs_log_and_save_by_iterations(tmp_path: Path) -> None
     assert cfg.log_processor.by_epoch is False and cfg.default_hooks.checkpoint.by_epoch is False
     assert cfg.default_hooks.checkpoint.interval == 1 and cfg.default_hooks.logger.log_metric_by_epoch is False
     assert "log_processor" not in load_config(write_config(tmp_path))
-
-
-def test_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_config(tmp_path, ("width = 8", "width = {{$TINY_WIDTH:8}}"))
-    assert load_config(path).model.backbone.width == 8
-    monkeypatch.setenv("TINY_WIDTH", "4")
-    assert load_config(path).model.backbone.width == 4

@@ -21,7 +21,7 @@ def seeded(*numbers: int) -> Iterator[None]:
     seed = mix(*numbers)
     python_state, torch_state = random.getstate(), torch.default_generator.get_state()
     # NumPy's global state is put aside by exchanging its generator: far cheaper than copying the state there and back.
-    # Only a second normal number that is waiting there gets lost; a loader's worker, where nobody waits, saves the look.
+    # Only a second normal number waiting there gets lost; a loader's worker, where nobody waits for it, saves the look.
     numpy_generator = get_bit_generator()
     numpy_state = np.random.get_state(legacy=False) if get_worker_info() is None else {"has_gauss": 0}
     own = _SPARE.pop() if _SPARE else np.random.MT19937()

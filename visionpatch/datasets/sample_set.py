@@ -1,8 +1,8 @@
 """A sample set out of nothing: drawn pictures of coloured shapes with exact masks, in the layout of PASCAL VOC.
 
-21 classes: background, and five shapes in four colours. Backgrounds are grey textures; shapes vary in size, rotation,
-shade and pattern, hide parts of each other, and are cut off by the border. A line of one pixel around them is void
-(255).
+21 classes: background, and five shapes in four colours; squares and crosses are striped, triangles chequered.
+Backgrounds are grey textures; shapes vary in size, rotation and shade, hide parts of each other, and are cut off by the
+border. A line of one pixel around them is void (255).
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from .classes import colour_map
 from .palette_png import encode_palette_png
 
 SHAPES = ("disc", "square", "triangle", "cross", "ring")
+PERIODS = dict(disc=0, square=9, triangle=7, cross=18, ring=0)  # of the pattern, in the width of a picture; 0 = plain
 COLOURS = {"red": (215, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 220), "yellow": (225, 205, 40)}  # RGB
 CLASSES = ("background", *(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES))
 PALETTE = colour_map(len(CLASSES))
@@ -65,10 +66,11 @@ def draw_sample(number: int, size: int = 128, seed: int = 0) -> tuple[np.ndarray
     main = 1 + number % (len(CLASSES) - 1)  # every class in turn, so that none is rare
     others = rng.integers(1, len(CLASSES), size=rng.integers(1, 3))
     for label in [*others, main]:
-        mask = _shape(rng, size, SHAPES[(label - 1) % len(SHAPES)])
+        kind = SHAPES[(label - 1) % len(SHAPES)]
+        mask = _shape(rng, size, kind)
         colour = list(COLOURS.values())[(label - 1) // len(SHAPES)]
         alpha = cv2.GaussianBlur(mask.astype(np.float32), (3, 3), 0)[..., None]
-        image = image * (1 - alpha) + _paint(rng, size, colour) * alpha
+        image = image * (1 - alpha) + _paint(rng, size, colour, kind) * alpha
         labels[mask] = label
     noisy = image + rng.normal(0, 4, image.shape)
     return np.clip(noisy, 0, 255).astype(np.uint8), _with_void(labels)
@@ -84,19 +86,20 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     return (rng.uniform(80, 170) + texture)[..., None] + tint.astype(np.float32)
 
 
-def _paint(rng: np.random.Generator, size: int, rgb: tuple[int, int, int]) -> np.ndarray:
-    """(size, size, 3) float32, BGR: a colour in some shade, plain or striped."""
-    shade = rng.uniform(0.75, 1.1)
+def _paint(rng: np.random.Generator, size: int, rgb: tuple[int, int, int], kind: str) -> np.ndarray:
+    """(size, size, 3) float32, BGR: a colour in some shade, with the pattern of the shape."""
     y, x = np.mgrid[:size, :size]
-    angle, period = rng.uniform(0, np.pi), rng.uniform(6, 14)
-    wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period)
-    strength = rng.choice([0.0, 0.12, 0.25])
-    return (np.array(rgb[::-1]) * shade * (1 + strength * wave[..., None])).astype(np.float32)
+    angle, phase = rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    turn = 2 * np.pi * PERIODS[kind] / size
+    wave = np.sin(along * turn + phase) * (np.sin(across * turn) if kind == "triangle" else 1)
+    strength = 0.3 if turn else 0.0
+    return (np.array(rgb[::-1]) * rng.uniform(0.75, 1.1) * (1 + strength * wave[..., None])).astype(np.float32)
 
 
 def _shape(rng: np.random.Generator, size: int, kind: str) -> np.ndarray:
     """(size, size) bool: one shape at a random place, rotation and size."""
-    radius = rng.uniform(0.17, 0.30) * size
+    radius = rng.uniform(0.20, 0.32) * size
     cx, cy = rng.uniform(0.15 * size, 0.85 * size, 2)
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:size, :size]

@@ -91,7 +91,7 @@ def load_from_http(filename: str, map_location: Any = "cpu") -> dict:
 
 
 def fetch_checkpoint(source: str | Path, map_location: Any = "cpu") -> dict:
-    """`load_checkpoint_file` of a path or of an http(s) URL; other schemes are refused, as their readers may run code."""
+    """`load_checkpoint_file` of a path or an http(s) address; other schemes are refused: their readers may run code."""
     scheme, sign, _ = str(source).partition("://")
     if not sign:
         return load_checkpoint_file(source, map_location)

@@ -103,7 +103,7 @@ def _bases(path: Path) -> list[str]:
     if path.suffix != ".py":
         return []
     try:
-        tree = ast.parse(re.sub(r"\{\{\s*\$.*?\}\}", "0", path.read_text(encoding="utf-8")))  # {{$VARIABLE:default}}
+        tree = ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise ConfigError(f"{path}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}") from error
     for node in tree.body:
