@@ -131,3 +131,13 @@ def test_runs_without_setuptools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     runner = build_runner(config(tmp_path, **{"train_cfg.max_epochs": 1}))
     runner.train()
     assert runner.iter == 2
+
+
+def test_log_is_quiet(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """One line on the environment, one per checkpoint and iteration: no dumps, no warnings that mean nothing."""
+    cfg = config(tmp_path, **{"train_cfg.max_epochs": 1})
+    cfg.log_level, cfg.optim_wrapper.paramwise_cfg, cfg.param_scheduler = "INFO", dict(bias_lr_mult=2.0), None
+    build_runner(cfg).train()
+    lines = capsys.readouterr().out.splitlines()
+    assert "torch" in lines[0] and "seed 3" in lines[0] and len(lines) < 14
+    assert not [line for line in lines if "WARNING" in line or "paramwise" in line]

@@ -61,10 +61,9 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
         key, sign, value = pair.partition("=")
         if not sign or not key.strip():
             raise ConfigError(f'--cfg-options {pair}: expected KEY=VALUE, e.g. train_cfg.max_iters=1000 or "a.b=[1,2]"')
-        try:
-            options[key.strip()] = DictAction._parse_iterable(value)
-        except AssertionError as error:
-            raise ConfigError(f"--cfg-options {pair}: brackets do not match") from error
+        if any(value.count(both[0]) != value.count(both[1]) for both in ("()", "[]")):
+            raise ConfigError(f"--cfg-options {pair}: brackets do not match")
+        options[key.strip()] = DictAction._parse_iterable(value)
     return options
 
 

@@ -1,6 +1,7 @@
 """MMEngine's Runner with what it lacks: CPU processes, safe and loud weight loading, checks, a quiet log."""
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,14 +17,18 @@ from visionpatch.engine.hooks import CheckHook, PlainCheckpointHook
 from visionpatch.errors import ConfigError
 from visionpatch.registry import RUNNERS
 
-NOISE = (
-    '"FileClient" will be',
-    '"HardDiskBackend" is',
-    "Distributed training is not used, all SyncBatchNorm",
-    "Hooks will be executed",
-    "The prefix is not set in metric class",
-    "`save_param_scheduler` is True but",
-)  # lines that tell the user nothing
+NOISE = "|".join(  # lines that tell the user nothing
+    [
+        '"FileClient" will be',
+        '"HardDiskBackend" is',
+        "Distributed training is not used, all SyncBatchNorm",
+        "Hooks will be executed",
+        "The prefix is not set in metric class",
+        "`save_param_scheduler` is True but",
+        "paramwise_options --",
+        r"\S+ is skipped since its requires_grad=False",
+    ]
+)
 
 
 def build_runner(cfg: Config) -> BaseRunner:
@@ -81,7 +86,7 @@ class Runner(BaseRunner):
 
     def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(log_level, log_file, **kwargs)
-        logger.addFilter(lambda record: not str(record.msg).startswith(NOISE))
+        logger.addFilter(lambda record: not re.match(NOISE, str(record.msg)))
         return logger
 
     def _log_env(self, env_cfg: Mapping[str, Any]) -> None:
