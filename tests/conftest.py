@@ -1,4 +1,5 @@
 """Shared test setup: one thread, the command-line tools importable, real data where there is any."""
+
 import os
 import sys
 from pathlib import Path

@@ -1,4 +1,5 @@
 """Stored outputs, losses and gradients of the published implementations, under tests/golden."""
+
 import json
 import shutil
 from pathlib import Path

@@ -1,4 +1,5 @@
 """DataSample: typed fields, metadata, conversion."""
+
 import pytest
 import torch
 from mmengine.structures import InstanceData, PixelData

@@ -3,8 +3,10 @@
     python tools/check_golden.py CASE_DIR [CASE_DIR ...]
 
 A case is a folder with `case.json` (published class, constructor arguments, tensor names and shapes, inputs) and
-`output.npz`; a folder of cases stands for all of them. One line a case; exit status 1 if any fails or is of no known class.
+`output.npz`; a folder of cases stands for all of them. One line a case; exit status 1 if any fails or is of no known
+class.
 """
+
 import argparse
 import json
 import re
@@ -60,7 +62,9 @@ def relative_error(ours: torch.Tensor | None, reference: np.ndarray, text: str) 
     if reference.dtype.kind in "iub":
         return 0.0 if np.array_equal(array, reference) else float("inf")
     difference = np.abs(array.astype(np.float64) - reference).max(initial=0.0)
-    return float(difference / max(np.abs(reference).max(initial=0.0), 1e-30)) if np.isfinite(array).all() else float("inf")
+    return (
+        float(difference / max(np.abs(reference).max(initial=0.0), 1e-30)) if np.isfinite(array).all() else float("inf")
+    )
 
 
 def thin(array: np.ndarray, text: str, shape: tuple[int, ...]) -> np.ndarray:

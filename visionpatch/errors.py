@@ -1,4 +1,5 @@
 """The errors a user meets. Each says what was given, what was expected, where, and what to do."""
+
 import difflib
 from collections.abc import Iterable
 

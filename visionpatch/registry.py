@@ -3,6 +3,7 @@
 A name is looked up here first and in MMEngine's registry of the same kind after that, so that mmcv's, MMEngine's and
 other packages' parts can be named in one config. Every root registry of MMEngine that a Runner asks has a child here.
 """
+
 from mmengine import registry as root
 from mmengine.registry import Registry
 

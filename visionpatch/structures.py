@@ -1,4 +1,5 @@
 """DataSample: the one object that travels from dataset to model to metric to picture."""
+
 from typing import Any
 
 import torch
@@ -36,8 +37,10 @@ class DataSample(BaseDataElement):
     | score | Tensor | class probabilities (C,), float |
     | image | Tensor | an image (C, H, W): a reconstruction, a generated picture |
 
-    Metadata used by the toolbox: ``img_path``, ``seg_path``, ``img_id``, ``ori_shape`` (of the file), ``img_shape`` (after the
-    pipeline, before padding), ``pad_shape`` (after padding), ``scale_factor`` (w, h), ``flip``, ``flip_direction``; shapes are (H, W).
+    Metadata used by the toolbox: ``img_path``, ``seg_path``, ``img_id``, ``ori_shape`` (of the file), ``img_shape``
+        (after the
+    pipeline, before padding), ``pad_shape`` (after padding), ``scale_factor`` (w, h), ``flip``, ``flip_direction``;
+    shapes are (H, W).
     """
 
     gt_sem_seg = _typed("gt_sem_seg", PixelData, "Label map (1, H, W).")

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from engine.tiny import TinySegmentor, write_config
 
 from visionpatch.apis import get_config, get_model, list_models
-from visionpatch.apis.segmentation import distinct_colours
 from visionpatch.errors import ConfigError, WeightsError
 
 
@@ -43,9 +41,3 @@ def test_model(tmp_path: Path) -> None:
     (tmp_path / "none.py").write_text("x = 1")
     with pytest.raises(ConfigError, match="none.py: has no model"):
         get_model(tmp_path / "none.py")
-
-
-def test_colours_differ() -> None:
-    colours = np.array(distinct_colours(21), dtype=int)
-    gaps = np.abs(colours[:, None] - colours[None]).sum(-1) + 999 * np.eye(21, dtype=int)
-    assert gaps.min() >= 20 and colours.min() >= 0 and colours.max() <= 255

@@ -1,4 +1,5 @@
 """CrossFormer against a slow rendering of its definition, the published tables, and itself."""
+
 import itertools
 import math
 
@@ -13,13 +14,12 @@ from visionpatch.backbones.crossformer import (
     GroupAttention,
     GroupRule,
     merge_axis,
-    progressive_group_sizes,
     split_axis,
 )
 from visionpatch.errors import ConfigError
 from visionpatch.layers.patch_embed import CrossScaleEmbedding
 
-# parameters of the dense form, of the classification form with 1000 classes (published tables), tensors in the state dict
+# published parameters of the dense form and of the classification form with 1000 classes; tensors in the state dict
 PUBLISHED = {
     "tiny": (27_262_770, 27_776_794, 444),
     "small": (29_886_858, 30_657_394, 340),
@@ -63,7 +63,9 @@ def reference_attention(layer: GroupAttention, x: torch.Tensor) -> torch.Tensor:
         group = [(v, u) for v, u in tokens if key(v, u) == key(y, x_)]
         scores = []
         for v, u in group:
-            offset = torch.tensor([(y % (g_h * i)) // i - (v % (g_h * i)) // i, (x_ % (g_w * i)) // i - (u % (g_w * i)) // i])
+            offset = torch.tensor(
+                [(y % (g_h * i)) // i - (v % (g_h * i)) // i, (x_ % (g_w * i)) // i - (u % (g_w * i)) // i]
+            )
             pos = layer.pos
             bias = pos.pos3(pos.pos2(pos.pos1(pos.pos_proj(offset.float()))))
             product = (qkv[:, y, x_, 0] * qkv[:, v, u, 1]).sum(-1) / math.sqrt(channels // heads)
@@ -96,13 +98,17 @@ def test_plan_of_small_maps():
     assert GroupRule(7, 1, True, "global").plan(14, 14) == (14, 14, 1)
 
 
-@pytest.mark.parametrize(("n", "g", "i"), [(12, 3, 2), (13, 3, 2), (11, 7, 4), (5, 7, 1), (3, 2, 5), (29, 3, 4), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("n", "g", "i"), [(12, 3, 2), (13, 3, 2), (11, 7, 4), (5, 7, 1), (3, 2, 5), (29, 3, 4), (1, 1, 1)]
+)
 def test_split_axis_is_undone_by_merge(n, g, i):
     x = torch.arange(2 * n * 3).view(2, n, 3)
     parts = split_axis(x, 1, g, i)
     assert torch.equal(merge_axis(parts, 1, n, g, i), x)
     assert sum(part[0, ..., 0].numel() for part in parts) == n
-    places = torch.cat([part[0, :, :, :, 0].permute(0, 2, 1).reshape(-1, part.shape[2])[:, :1].flatten() for part in parts])
+    places = torch.cat(
+        [part[0, :, :, :, 0].permute(0, 2, 1).reshape(-1, part.shape[2])[:, :1].flatten() for part in parts]
+    )
     assert len(places.unique()) == len(places)  # every group starts at a token of its own
 
 
@@ -155,22 +161,17 @@ def test_checkpointing_and_freezing():
             torch.testing.assert_close(parameter.grad, grads[name].grad)
 
 
-def test_progressive_group_sizes():
-    published = [[4, 7], [5, 6], [4, 4, 5, 5, 6, 6, *[7] * 8, *[14] * 4], [7, 7]]
-    assert progressive_group_sizes("linear_div", 56, (2, 2, 18, 2), (4, 4, 14, 7)) == published
-    assert progressive_group_sizes("7_14", 56, (1, 1, 6, 1), (4, 4, 14, 7)) == [[4], [4], [7] * 4 + [14] * 2, [7]]
-    assert progressive_group_sizes("constant", 56, (1, 2), (4, 7)) == [[4], [7, 7]]
-    with pytest.raises(ConfigError, match='did you mean "linear" or "linear_div"'):
-        progressive_group_sizes("liner", 56, (1,), (4,))
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (dict(arch="smal"), 'unknown arch "smal"; did you mean "small"'),
         (dict(arch=dict(embed_dim=32)), 'no key "embed_dim"; did you mean "embed_dims"'),
         (dict(group_sizes=(7, 7)), r"group_sizes = \(7, 7\) has 2 entries for 4 stages"),
-        (dict(group_sizes=(7, 7, (7, 7), 7)), r"group_sizes\[2\] = \[7, 7\]; expected one positive side for each of 6 blocks"),
+        (
+            dict(group_sizes=(7, 7, (7, 7), 7)),
+            r"group_sizes\[2\] = \[7, 7\]; expected one positive side for each of 6 blocks",
+        ),
+        (dict(arch=dict(embed_dims=64)), r"num_heads\[0\] = 3 does not divide embed_dims \* 2\^0 = 64"),
         (dict(lda="tile"), 'lda = "tile"; did you mean "tiled"'),
         (dict(out_indices=(0, 4)), r"out_indices = \(0, 4\); expected increasing stages within 0..3"),
     ],

@@ -1,9 +1,10 @@
 """Key names of the published CrossFormer checkpoints load strictly into our models."""
+
 import pytest
 import torch
 
-from visionpatch.converters.crossformer import convert
-from visionpatch.errors import WeightsError
+from visionpatch.converters.crossformer import convert, progressive_group_sizes
+from visionpatch.errors import ConfigError, WeightsError
 from visionpatch.models import Classifier, Segmentor
 
 TINY = dict(embed_dims=32, depths=(1, 2, 3, 1), num_heads=(1, 2, 4, 8), cooling=True)
@@ -23,14 +24,18 @@ def published_names(model):
 
 
 def test_classification_checkpoint_loads_strictly():
-    model = Classifier(backbone(out_indices=(3,), out_norm=True), dict(type="LinearClsHead", in_channels=256, num_classes=7))
+    model = Classifier(
+        backbone(out_indices=(3,), out_norm=True), dict(type="LinearClsHead", in_channels=256, num_classes=7)
+    )
     published = published_names(model)
     published["layers.0.blocks.0.attn.biases"] = torch.zeros(169, 2)  # index tables of the first release
     published["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.int64)
     model.load_state_dict(convert(published), strict=True)
     assert torch.equal(model.head.fc.weight, published["head.weight"])
     assert torch.equal(model.backbone.layers[2].blocks[2].mlp.fc2.bias, published["layers.2.blocks.2.mlp.fc2.bias"])
-    assert torch.equal(model.backbone.layers[2].blocks[0].attn.pos.pos3[2].bias, published["layers.2.blocks.0.attn.pos.pos3.2.bias"])
+    assert torch.equal(
+        model.backbone.layers[2].blocks[0].attn.pos.pos3[2].bias, published["layers.2.blocks.0.attn.pos.pos3.2.bias"]
+    )
 
 
 @pytest.mark.parametrize("wrapped", ["", "module."])
@@ -46,15 +51,28 @@ def test_segmentation_checkpoints_load_strictly(wrapped):
         dict(type="UPerHead", in_channels=CHANNELS, **head),
         auxiliary_head=dict(type="FCNHead", in_channels=128, in_index=2, num_convs=1, concat_input=False, **head),
     )
-    for model, names in ((fpn, ("neck.lateral_convs.0.conv.bias", "decode_head.scale_heads.3.4.bn.running_mean")),
-                         (upernet, ("decode_head.psp_modules.3.1.conv.weight", "auxiliary_head.convs.0.bn.weight"))):
+    for model, names in (
+        (fpn, ("neck.lateral_convs.0.conv.bias", "decode_head.scale_heads.3.4.bn.running_mean")),
+        (upernet, ("decode_head.psp_modules.3.1.conv.weight", "auxiliary_head.convs.0.bn.weight")),
+    ):
         published = {wrapped + name: torch.randn_like(t.float()) for name, t in model.state_dict().items()}
         assert all(wrapped + name in published for name in names)
         model.load_state_dict(convert(published), strict=True)
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(WeightsError, match=r'"layers\.0\.blocks\.0\.attn\.rpe\.weight" is not a tensor of a published CrossFormer'):
+    with pytest.raises(
+        WeightsError, match=r'"layers\.0\.blocks\.0\.attn\.rpe\.weight" is not a tensor of a published CrossFormer'
+    ):
         convert({"patch_embed.projs.0.weight": torch.zeros(1), "layers.0.blocks.0.attn.rpe.weight": torch.zeros(1)})
     with pytest.raises(WeightsError, match=r'"backbone\.head\.weight"'):
         convert({"backbone.head.weight": torch.zeros(1)})
+
+
+def test_progressive_group_sizes():
+    published = [[4, 7], [5, 6], [4, 4, 5, 5, 6, 6, *[7] * 8, *[14] * 4], [7, 7]]
+    assert progressive_group_sizes("linear_div", 56, (2, 2, 18, 2), (4, 4, 14, 7)) == published
+    assert progressive_group_sizes("7_14", 56, (1, 1, 6, 1), (4, 4, 14, 7)) == [[4], [4], [7] * 4 + [14] * 2, [7]]
+    assert progressive_group_sizes("constant", 56, (1, 2), (4, 7)) == [[4], [7, 7]]
+    with pytest.raises(ConfigError, match='did you mean "linear" or "linear_div"'):
+        progressive_group_sizes("liner", 56, (1,), (4,))

@@ -3,15 +3,11 @@
 import subprocess
 import sys
 
-import cv2
 import numpy as np
 import pytest
 
 from visionpatch.datasets import PascalVOCDataset
-from visionpatch.datasets.classes import colour_map
-from visionpatch.datasets.palette_png import encode_palette_png
 from visionpatch.datasets.sample_set import CLASSES, draw_sample, make_sample_dataset
-from visionpatch.datasets.transforms.decode import decode_labels
 
 LOAD = [dict(type="LoadImage"), dict(type="LoadAnnotations"), dict(type="PackInputs")]
 
@@ -71,27 +67,3 @@ def test_command(root, tmp_path):
     out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     assert "2 training and 1 validation" in " ".join(out.split())
     assert len(list((tmp_path / "VOCdevkit/VOC2012/JPEGImages").iterdir())) == 3
-
-
-class TestPalettePNG:
-    LABELS = np.array([[0, 1, 2], [20, 254, 255]], np.uint8)
-
-    def test_the_values_come_back(self):
-        assert np.array_equal(decode_labels(encode_palette_png(self.LABELS), "m.png"), self.LABELS)
-
-    def test_a_viewer_sees_the_colours(self):
-        data = encode_palette_png(self.LABELS, [(9, 8, 7)])
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-        assert picture[0, 0].tolist() == [9, 8, 7]
-        assert picture[1, 0].tolist() == list(colour_map(21)[20])
-
-    def test_pillow_agrees(self, tmp_path):
-        pil = pytest.importorskip("PIL.Image")
-        (tmp_path / "m.png").write_bytes(encode_palette_png(self.LABELS))
-        with pil.open(tmp_path / "m.png") as image:
-            assert image.mode == "P"
-            assert np.array_equal(np.array(image), self.LABELS)
-
-    def test_wrong_array(self):
-        with pytest.raises(ValueError, match="uint8"):
-            encode_palette_png(np.zeros((2, 2)))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from visionpatch.datasets import FolderDataset, PascalVOCDataset, SegmentationDataset
-from visionpatch.datasets.classes import colour_map
 from visionpatch.errors import BadSampleError, ConfigError, DataError
+from visionpatch.palette import colour_map
 
 LOAD = [dict(type="LoadImage"), dict(type="LoadAnnotations"), dict(type="PackInputs")]
 PREFIX = dict(img_path="images", seg_map_path="masks")

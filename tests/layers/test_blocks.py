@@ -1,4 +1,5 @@
 """Attention, stochastic depth and the dynamic position bias against their definitions."""
+
 import pytest
 import torch
 from torch import nn

@@ -1,4 +1,5 @@
 """The Classifier is the published classification form: features, mean over positions, linear layer."""
+
 import pytest
 import torch
 
@@ -31,5 +32,7 @@ def test_scores_losses_and_predictions_agree():
 
 
 def test_wrong_channels():
-    with pytest.raises(ConfigError, match=r"model\.head\.in_channels = \[255\], but CrossFormer gives \[256\] channels"):
+    with pytest.raises(
+        ConfigError, match=r"model\.head\.in_channels = \[255\], but CrossFormer gives \[256\] channels"
+    ):
         build(255)

@@ -1,4 +1,5 @@
-"""The Segmentor's wiring, sliding windows and test-time augmentation, on a head whose answer can be computed by hand."""
+"""The Segmentor's wiring, sliding windows and test-time augmentation, on a head whose answer is known."""
+
 import pytest
 import torch
 from mmengine.structures import PixelData
@@ -37,7 +38,9 @@ def fpn_model(**more):
     args = dict(
         backbone=dict(type="CrossFormer", arch=arch, drop_path_rate=0.0),
         neck=dict(type="FPN", in_channels=(32, 64, 128, 256), out_channels=16, num_outs=4),
-        decode_head=dict(type="FPNHead", in_channels=(16,) * 4, feature_strides=(4, 8, 16, 32), channels=8, num_classes=4),
+        decode_head=dict(
+            type="FPNHead", in_channels=(16,) * 4, feature_strides=(4, 8, 16, 32), channels=8, num_classes=4
+        ),
     )
     return Segmentor(**{**args, **more})
 
@@ -149,7 +152,10 @@ def test_preprocessor_normalises_pads_and_keeps_16_bits():
     preprocessor = DataPreprocessor(mean=(10, 20, 30), std=(1, 2, 4), pad_size_divisor=8, uint16_max=1023)
     bgr = torch.tensor([30, 20, 10], dtype=torch.uint8).view(3, 1, 1).expand(3, 5, 6)
     deep = torch.full((3, 9, 3), 1023, dtype=torch.uint16)
-    samples = [sample(5, 6, torch.zeros(1, 5, 6, dtype=torch.uint8)), sample(9, 3, torch.ones(1, 9, 3, dtype=torch.uint8))]
+    samples = [
+        sample(5, 6, torch.zeros(1, 5, 6, dtype=torch.uint8)),
+        sample(9, 3, torch.ones(1, 9, 3, dtype=torch.uint8)),
+    ]
     data = preprocessor(dict(inputs=[bgr, deep], data_samples=samples), training=True)
     assert data["inputs"].shape == (2, 3, 16, 8)
     assert data["inputs"][0].abs().sum() == 0  # the mean colour, and padding
@@ -160,7 +166,9 @@ def test_preprocessor_normalises_pads_and_keeps_16_bits():
 
 
 def test_preprocessor_refuses_what_would_lose_data():
-    with pytest.raises(BadSampleError, match=r"a\.png: a 16-bit image, but the config expects 8 bits; set .*uint16_max"):
+    with pytest.raises(
+        BadSampleError, match=r"a\.png: a 16-bit image, but the config expects 8 bits; set .*uint16_max"
+    ):
         DataPreprocessor()(dict(inputs=[torch.zeros(3, 2, 2, dtype=torch.uint16)], data_samples=[sample(2, 2)]))
-    with pytest.raises(BadSampleError, match=r"a\.png: image of shape \(4, 2, 2\); .* expects 3 channels"):
+    with pytest.raises(BadSampleError, match=r"a\.png: shape \(4, 2, 2\), but .*mean has 3 channels"):
         DataPreprocessor()(dict(inputs=[torch.zeros(4, 2, 2, dtype=torch.uint8)], data_samples=[sample(2, 2)]))

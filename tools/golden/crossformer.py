@@ -1,11 +1,12 @@
 """Adapter of the published CrossFormer classes (classification, detection, segmentation, first release)."""
+
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from visionpatch.backbones.crossformer import CrossFormer, progressive_group_sizes
-from visionpatch.converters.crossformer import DERIVED, convert
+from visionpatch.backbones.crossformer import CrossFormer
+from visionpatch.converters.crossformer import DERIVED, convert, progressive_group_sizes
 from visionpatch.errors import ConfigError
 
 # arguments of the published constructor whose other values no published model uses (most of them do not run at all)

@@ -1,4 +1,5 @@
 """Weights and inputs of golden cases, drawn from generators that are seeded by the tensors' names."""
+
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,4 @@ def value(name: str, shape: Sequence[int]) -> Tensor:
 
 def fill(shapes: Mapping) -> dict:
     """Name to tensor for a mapping of name to shape; mappings of mappings are filled one by one."""
-    return {
-        name: fill(shape) if isinstance(shape, Mapping) else value(name, shape) for name, shape in shapes.items()
-    }
+    return {name: fill(shape) if isinstance(shape, Mapping) else value(name, shape) for name, shape in shapes.items()}

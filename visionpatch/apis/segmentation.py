@@ -1,6 +1,5 @@
 """Segmenting pictures with a config and a checkpoint."""
 
-import colorsys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy import ndarray
 from visionpatch.apis.models import get_config, get_model
 from visionpatch.datasets.transforms import Compose
 from visionpatch.errors import ConfigError
+from visionpatch.palette import colour_map
 from visionpatch.registry import DATASETS, INFERENCERS, SCOPE
 from visionpatch.structures import DataSample
 from visionpatch.visualization.segmentation import draw_segmentation
@@ -47,7 +47,7 @@ class SegmentationInferencer:
         self.model = model
         meta = getattr(model, "dataset_meta", None) or _dataset_meta(self.cfg)
         self.classes: Sequence[str] = meta.get("classes") or [f"class {i}" for i in range(model.num_classes)]
-        self.palette = meta.get("palette") or distinct_colours(len(self.classes))
+        self.palette = meta.get("palette") or colour_map(len(self.classes))
         with DefaultScope.overwrite_default_scope(SCOPE):
             self.pipeline = Compose(_without_truth(self.cfg))
 
@@ -73,12 +73,6 @@ class SegmentationInferencer:
         """The prediction over its picture (H, W, 3) BGR, with a legend."""
         labels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
         return draw_segmentation(image, labels, self.classes, self.palette, opacity)
-
-
-def distinct_colours(number: int) -> list[tuple[int, int, int]]:
-    """`number` colours (r, g, b), spread by the golden ratio around the hue circle."""
-    hues = [(0.618034 * i) % 1 for i in range(number)]
-    return [tuple(round(255 * c) for c in colorsys.hsv_to_rgb(h, 0.75, 0.9)) for h in hues]  # type: ignore[misc]
 
 
 def _results(picture: Picture, index: int) -> dict[str, Any]:

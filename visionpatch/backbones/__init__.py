@@ -1,4 +1,5 @@
 """Backbones: an image to a tuple of feature maps, fine to coarse."""
+
 from visionpatch.backbones.crossformer import CrossFormer
 from visionpatch.backbones.efficientnet_lite import EfficientNetLite
 

@@ -7,9 +7,10 @@ Feature maps stay channel-last, (B, H, W, C), from the embedding to the output.
 The published code pads token maps to whole groups and masks the padding. Attention over a group then equals attention
 over its real tokens, so here nothing is padded: each axis is cut into whole tiles and a remainder (`split_axis`).
 """
+
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from mmengine.model import BaseModule
@@ -54,9 +55,11 @@ ARCHS = {
 
 @MODELS.register_module()
 class CrossFormer(BaseModule):
-    """Image (B, in_channels, H, W) to maps (B, C_s, H / 4 / 2^s, W / 4 / 2^s), sides rounded down, for s in `out_indices`.
+    """Image (B, in_channels, H, W) to maps (B, C_s, H / 4 / 2^s, W / 4 / 2^s), sides rounded down, for s in
+    `out_indices`.
 
-    Blocks alternate short distance attention (groups of neighbours) and long distance attention (tokens `interval` apart).
+    Blocks alternate short distance attention (groups of neighbours) and long distance attention (tokens `interval`
+    apart).
     Weights depend on neither `group_sizes`, `intervals` nor `lda`: all three may change at test time.
 
     Args:
@@ -65,9 +68,10 @@ class CrossFormer(BaseModule):
         group_sizes: side of a group, one a stage or one tuple a stage with one side a block; None: the arch's own.
         intervals: distance between the tokens of a long distance group, one a stage; "adaptive" spans the whole map
             with one tile; None: the arch's own.
-        lda: rule of long distance groups on maps larger than a group. "tiled": group_size x group_size tokens inside tiles of
-            side group_size * interval (the published classification and later dense code). "global": all tokens of the map
-            that are `interval` apart (the release that the published detection and segmentation results belong to).
+        lda: rule of long distance groups on maps larger than a group. "tiled": group_size x group_size tokens inside
+            tiles of side group_size * interval (the published classification and later dense code). "global": all
+            tokens of the map that are `interval` apart (the release that the published detection and segmentation
+            results belong to).
         cooling: amplitude cooling layers after every third block of a stage but its last (CrossFormer++, section 3.3).
         drop_path_rate: stochastic depth of the last block, growing linearly from 0.
         patch_sizes: kernels of the first embedding; the first one is its stride.
@@ -76,7 +80,8 @@ class CrossFormer(BaseModule):
         out_indices: stages whose maps are returned.
         out_norm: LayerNorm on the last stage's map, as before the published classifier.
         with_cp: recompute activations of each block in the backward pass.
-        frozen_stages: number of leading stages, with the first embedding, that do not train; 0: the embedding; -1: none.
+        frozen_stages: number of leading stages, with the first embedding, that do not train; 0: the embedding; -1:
+            none.
 
     Raises:
         ConfigError: an unknown arch or an argument of the wrong length.
@@ -112,7 +117,9 @@ class CrossFormer(BaseModule):
         self.out_strides = tuple(patch_sizes[0] * 2**stage for stage in self.out_indices)
 
         self.patch_embed = PatchEmbedding(in_channels, dims[0], tuple(patch_sizes))
-        step = plan["drop_path_rate"] / max(sum(depths) - 1, 1)  # from 0 in the first block to the full rate in the last
+        step = plan["drop_path_rate"] / max(
+            sum(depths) - 1, 1
+        )  # from 0 in the first block to the full rate in the last
         self.layers = nn.ModuleList(
             Stage(
                 dim,
@@ -134,13 +141,13 @@ class CrossFormer(BaseModule):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         x = self.patch_embed(image)  # (B, H, W, C)
         outs = []
-        for index, stage in enumerate(self.layers):
+        for index, stage in enumerate(cast("list[Stage]", self.layers)):
             for block in stage.blocks:
                 x = checkpoint(block, x, use_reentrant=False) if self.with_cp and self.training else block(x)
             if index in self.out_indices:
                 last = index == len(self.layers) - 1
                 outs.append((self.norm(x) if last else x).permute(0, 3, 1, 2))
-            if index < max(self.out_indices):
+            if index < max(self.out_indices) and stage.downsample is not None:
                 x = stage.downsample(x)
         return tuple(outs)
 
@@ -274,12 +281,11 @@ class GroupRule:
         self.group_size, self.interval, self.long_distance, self.lda = group_size, interval, long_distance, lda
 
     def plan(self, height: int, width: int) -> tuple[int, int, int]:
-        """Group sides and interval (g_h, g_w, i) for a map: tile (y // (g i)), offset (y % i), place ((y % (g i)) // i)."""
-        size, interval, far = self.group_size, self.interval, self.long_distance
+        """Group sides and interval (g_h, g_w, i) for a map: row y is in tile y // (g i) at offset y % i."""
+        size, far = self.group_size, self.long_distance
         if min(height, width) <= size:  # one group; the published dense codes differ on its side
             size, far = (max if self.lda == "tiled" else min)(height, width), False
-        if interval == "adaptive":
-            interval = math.ceil(max(height, width) / size)
+        interval = math.ceil(max(height, width) / size) if self.interval == "adaptive" else self.interval
         i = interval if far else 1
         g_h, g_w = math.ceil(height / i), math.ceil(width / i)  # the whole map
         return (g_h, g_w, i) if far and self.lda == "global" else (min(g_h, size), min(g_w, size), i)
@@ -288,8 +294,8 @@ class GroupRule:
 def split_axis(x: Tensor, dim: int, g: int, i: int) -> list[Tensor]:
     """Axis `dim` of n tokens as three axes (t, g', o), in up to three parts of one group length g' each.
 
-    Whole tiles of g * i tokens come first; of the remainder, q * i + s tokens, the first s offsets hold q + 1 tokens a group and
-    the others q.
+    Whole tiles of g * i tokens come first; of the remainder, q * i + s tokens, the first s offsets hold q + 1 tokens a
+    group and the others q.
     """
     tiles, q, s = _remainder(x.shape[dim], g, i)
     whole, body, tail = x.split([tiles * g * i, q * i, s], dim)
@@ -315,39 +321,6 @@ def merge_axis(parts: list[Tensor], dim: int, n: int, g: int, i: int) -> Tensor:
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
 
 
-def progressive_group_sizes(kind: str, side: int, depths: Sequence[int], group_sizes: Sequence[int]) -> list[list[int]]:
-    """Group sizes a block that grow with depth (CrossFormer++, section 3.2), as `group_sizes` of `CrossFormer`.
-
-    Args:
-        kind: "constant", "linear", "linear_div", "alter" or "7_14", the published names.
-        side: nominal side of the first stage's token map, image side / 4.
-        depths: blocks of each stage.
-        group_sizes: of each stage, for "constant" and "7_14".
-    """
-    rules = {"constant", "linear", "linear_div", "alter", "7_14"}
-    if kind not in rules:
-        raise ConfigError(f'group type "{kind}"{nearest(kind, rules)}')
-    sizes: list[list[int]] = []
-    for stage, depth in enumerate(depths):
-        first = sum(depths[:stage])
-        if kind in ("constant", "7_14"):
-            halved = min(4, depth) if kind == "7_14" and stage == 2 else 0
-            sizes.append([group_sizes[stage] // 2] * halved + [group_sizes[stage]] * (depth - halved))
-        else:
-            sizes.append([_grown(kind, side, stage, first + b, sum(depths)) for b in range(depth)])
-    return sizes
-
-
-def _grown(kind: str, side: int, stage: int, block: int, total: int) -> int:
-    start = 4 / side
-    here = side // 2**stage
-    size = here * (start + block * ((1 - start) / total))
-    if kind != "linear" and size > here // 2:
-        whole = stage != 2 or (size > here * 3 / 4 if kind == "linear_div" else block % 2 == 1)
-        size = here if whole else here // 2
-    return max(4, math.ceil(size))
-
-
 def _remainder(n: int, g: int, i: int) -> tuple[int, int, int]:
     """(tiles, q, s) with n = tiles * g * i + q * i + s."""
     tiles, rest = divmod(n, g * i)
@@ -368,9 +341,17 @@ def _resolve(arch: str | dict, given: dict) -> dict:
     plan.update({key: value for key, value in given.items() if value is not None})
     if plan["intervals"] == "adaptive":
         plan["intervals"] = ("adaptive",) * len(plan["depths"])
+    for stage, heads in enumerate(plan["num_heads"]):
+        if plan["embed_dims"] * 2**stage % heads or plan["embed_dims"] < 16:
+            raise ConfigError(
+                f"CrossFormer: num_heads[{stage}] = {heads} does not divide embed_dims * 2^{stage} = "
+                f"{plan['embed_dims'] * 2**stage}, or embed_dims is below 16"
+            )
     for key in ("num_heads", "group_sizes", "intervals"):
         if len(plan[key]) != len(plan["depths"]):
-            raise ConfigError(f"CrossFormer: {key} = {plan[key]} has {len(plan[key])} entries for {len(plan['depths'])} stages")
+            raise ConfigError(
+                f"CrossFormer: {key} = {plan[key]} has {len(plan[key])} entries for {len(plan['depths'])} stages"
+            )
     return plan
 
 
@@ -378,7 +359,9 @@ def _per_block(group_sizes: Sequence, stage: int, depth: int) -> list[int]:
     sizes = group_sizes[stage]
     sizes = [sizes] * depth if isinstance(sizes, int) else list(sizes)
     if len(sizes) != depth or min(sizes) < 1:
-        raise ConfigError(f"CrossFormer: group_sizes[{stage}] = {sizes}; expected one positive side for each of {depth} blocks")
+        raise ConfigError(
+            f"CrossFormer: group_sizes[{stage}] = {sizes}; expected one positive side for each of {depth} blocks"
+        )
     return sizes
 
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visionpatch.errors import ConfigError, nearest
-
-Palette = list[tuple[int, int, int]]
+from visionpatch.palette import Palette, colour_map
 
 
 def resolve_classes(
@@ -31,18 +30,6 @@ def resolve_classes(
         colours = default.get("palette") or colour_map(len(known))
         palette = [colours[known.index(name)] for name in classes] if palette is None else palette
     return dict(classes=classes, palette=_palette(owner, palette, classes)), selection
-
-
-def colour_map(n: int) -> Palette:
-    """The PASCAL VOC colours 0..n-1, RGB: the bits of the index dealt to the three channels, highest bit first."""
-    colours = []
-    for index in range(n):
-        channels = [0, 0, 0]
-        for place in range(8):
-            for channel in range(3):
-                channels[channel] |= ((index >> (3 * place + channel)) & 1) << (7 - place)
-        colours.append((channels[0], channels[1], channels[2]))
-    return colours
 
 
 def hex_palette(text: str) -> Palette:

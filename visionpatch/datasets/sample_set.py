@@ -12,8 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .classes import colour_map
-from .palette_png import encode_palette_png
+from visionpatch.palette import colour_map, write_palette_png
 
 SHAPES = ("disc", "square", "triangle", "cross", "ring")
 PERIODS = dict(disc=0, square=9, triangle=7, cross=18, ring=0)  # of the pattern, in the width of a picture; 0 = plain
@@ -52,7 +51,7 @@ def make_sample_dataset(
         image, labels = draw_sample(number, size, seed)
         jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
         (images / f"{names[number]}.jpg").write_bytes(jpeg.tobytes())
-        (masks / f"{names[number]}.png").write_bytes(encode_palette_png(labels, PALETTE))
+        write_palette_png(masks / f"{names[number]}.png", labels, PALETTE)
     for split, members in dict(train=names[:train], val=names[train:], trainval=names).items():
         (splits / f"{split}.txt").write_text("\n".join(members) + "\n", encoding="utf-8")
     return root

@@ -2,9 +2,9 @@
 
 from typing import Any, ClassVar
 
+from visionpatch.palette import colour_map
 from visionpatch.registry import DATASETS
 
-from .classes import colour_map
 from .segmentation import SegmentationDataset
 
 CLASSES = (

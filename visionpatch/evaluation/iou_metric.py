@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from visionpatch.errors import BadSampleError, ConfigError, DataError, nearest
-from visionpatch.evaluation.palette_png import write_palette_png
+from visionpatch.palette import write_palette_png
 from visionpatch.registry import METRICS
 
 IOU_METRICS = ("mIoU", "mDice", "mFscore")

@@ -1,4 +1,5 @@
 """The one attention function of the toolbox."""
+
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -1,10 +1,11 @@
 """Stochastic depth (Huang et al., 2016), one draw per sample."""
+
 import torch
 from torch import Tensor, nn
 
 
 class DropPath(nn.Module):
-    """Zeroes the whole branch of a sample with probability `rate` while training, and scales the others by 1 / (1 - rate)."""
+    """While training, zeroes the branch of a sample with probability `rate` and scales the others by 1 / (1 - rate)."""
 
     def __init__(self, rate: float = 0.0) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
 """The two-layer perceptron of transformer blocks."""
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -1,4 +1,5 @@
 """Patch embeddings."""
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,14 +32,14 @@ class CrossScaleEmbedding(nn.ModuleList):
 
 
 def _convolve(x: Tensor, conv: nn.Module) -> Tensor:
-    """conv(x); kernels of 4 strides and more run as a stride-1 convolution over the space-to-depth image, which is much faster."""
+    """conv(x); kernels of 4 strides and more run with stride 1 over the space-to-depth image, which is much faster."""
     assert isinstance(conv, nn.Conv2d)
     size, stride = conv.kernel_size[0], conv.stride[0]
     if size < 4 * stride or size % stride:
         return conv(x)
-    near, (height, width) = conv.padding[0], x.shape[-2:]
+    near, (height, width) = (size - stride) // 2, x.shape[-2:]
     # (size - stride) is a multiple of the stride, so this makes both sides multiples of it
-    x = F.pad(x, (near, near - width % stride, near, near - height % stride))  # type: ignore[operator]
+    x = F.pad(x, (near, near - width % stride, near, near - height % stride))
     cells = size // stride
     weight = conv.weight.view(conv.out_channels, conv.in_channels, cells, stride, cells, stride)
     weight = weight.permute(0, 1, 3, 5, 2, 4).reshape(conv.out_channels, -1, cells, cells)

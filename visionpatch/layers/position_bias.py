@@ -1,4 +1,5 @@
 """Position biases of attention that are functions of the offset between query and key."""
+
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ class DynamicPositionBias(nn.Module):
         return nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, out))
 
     def forward(self, height: int, width: int) -> Tensor:
-        """The biases of a group of height x width tokens: (heads, height, width, height, width), query first, key last."""
+        """Biases of a group of height x width tokens: (heads, height, width, height, width), query first, key last."""
         weight = self.pos_proj.weight
         rows = torch.arange(1 - height, height, device=weight.device, dtype=weight.dtype)
         cols = torch.arange(1 - width, width, device=weight.device, dtype=weight.dtype)

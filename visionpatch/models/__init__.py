@@ -1,4 +1,5 @@
 """What a config calls `model`: wiring of backbone, neck and heads."""
+
 from visionpatch.models.classifier import Classifier
 from visionpatch.models.data_preprocessor import DataPreprocessor
 from visionpatch.models.segmentor import Segmentor

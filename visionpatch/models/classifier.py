@@ -1,4 +1,5 @@
 """Image classification: a backbone and a head."""
+
 from typing import Any
 
 from mmengine.model import BaseModel

@@ -1,4 +1,5 @@
 """From a list of uint8 images to one normalised batch, on the model's device."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,8 @@ class DataPreprocessor(BaseDataPreprocessor):
         pad_size_divisor: sides of the batch are rounded up to a multiple of it.
         pad_val: value of the padding, after normalisation.
         seg_pad_val: label of the padding in training.
-        uint16_max: value of a 16-bit image that corresponds to 255, e.g. 65535 or 16383; None: 16-bit images are an error.
+        uint16_max: value of a 16-bit image that corresponds to 255, e.g. 65535 or 16383; None: 16-bit images are an
+            error.
 
     Raises:
         ConfigError: mean and std of different lengths.
@@ -42,7 +44,9 @@ class DataPreprocessor(BaseDataPreprocessor):
     ) -> None:
         super().__init__()
         if len(mean) != len(std):
-            raise ConfigError(f"data_preprocessor: mean has {len(mean)} values and std {len(std)}; expected one a channel")
+            raise ConfigError(
+                f"data_preprocessor: mean has {len(mean)} values and std {len(std)}; expected one a channel"
+            )
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), False)
         self.bgr_to_rgb, self.pad_size_divisor, self.uint16_max = bgr_to_rgb, pad_size_divisor, uint16_max
@@ -51,8 +55,8 @@ class DataPreprocessor(BaseDataPreprocessor):
     def forward(self, data: dict, training: bool = False) -> dict:
         """`inputs`: images (C, H, W) of any sizes; `data_samples`: their DataSamples or None.
 
-        Returns the dict with `inputs` as one float batch (B, C, H, W) in channels_last memory. In training, label maps are
-        padded alike; every sample's metadata gains `pad_shape`.
+        Returns the dict with `inputs` as one float batch (B, C, H, W) in channels_last memory. In training, label maps
+        are padded alike; every sample's metadata gains `pad_shape`.
         """
         data = self.cast_data(data)
         images, samples = data["inputs"], data.get("data_samples")
@@ -72,7 +76,7 @@ class DataPreprocessor(BaseDataPreprocessor):
         where = sample.where() if sample is not None else "an image"
         if image.ndim != 3 or image.shape[0] != len(self.mean):
             raise BadSampleError(
-                f"{where}: image of shape {tuple(image.shape)}; data_preprocessor.mean expects {len(self.mean)} channels"
+                f"{where}: shape {tuple(image.shape)}, but data_preprocessor.mean has {len(self.mean)} channels"
             )
         if image.dtype == torch.uint16:
             image = image.float() * (255.0 / self._full_scale(where))

@@ -1,8 +1,8 @@
 """Semantic segmentation: a backbone, perhaps a neck, a decode head and auxiliary heads."""
+
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from torch import Tensor, nn
@@ -19,10 +19,12 @@ TEST_KEYS = ("mode", "crop_size", "stride", "tta", "keep_logits")
 
 @MODELS.register_module()
 class Segmentor(BaseModel):
-    """Every pixel one of `decode_head.num_classes` classes; named EncoderDecoder in OpenMMLab, with its state-dict names.
+    """Every pixel one of `decode_head.num_classes` classes; named EncoderDecoder in OpenMMLab, with its state-dict
+    names.
 
     Args:
-        backbone, neck, decode_head, data_preprocessor: modules or configs of them; without a neck the heads read the backbone.
+        backbone, neck, decode_head, data_preprocessor: modules or configs of them; without a neck the heads read the
+            backbone.
         auxiliary_head: heads that only train; they read the neck's maps, or the backbone's without a neck.
         test_cfg: `mode`: "whole" (default) or "slide", which averages windows of `crop_size` at every `stride`, each
             (height, width) in pixels of the network's input. `tta`: dict(scales=(...), flip=bool), averages
@@ -46,10 +48,10 @@ class Segmentor(BaseModel):
         self.backbone = build(backbone)
         self.neck = build(neck) if neck is not None else None
         self.decode_head = build(decode_head)
-        several = isinstance(auxiliary_head, Sequence)
-        if auxiliary_head is not None:
-            built = [build(head) for head in (auxiliary_head if several else [auxiliary_head])]
-            self.auxiliary_head = nn.ModuleList(built) if several else built[0]
+        if isinstance(auxiliary_head, Sequence):
+            self.auxiliary_head = nn.ModuleList(build(head) for head in auxiliary_head)
+        elif auxiliary_head is not None:
+            self.auxiliary_head = build(auxiliary_head)
         self.test_cfg = _checked_test_cfg(test_cfg)
         if self.neck is not None:
             check_channels("model.neck", self.neck, self.backbone)
@@ -60,7 +62,7 @@ class Segmentor(BaseModel):
     def num_classes(self) -> int:
         return self.decode_head.num_classes
 
-    def _auxiliary_heads(self) -> Iterator[tuple[str, nn.Module]]:
+    def _auxiliary_heads(self) -> Iterator[tuple[str, Any]]:
         heads = getattr(self, "auxiliary_head", None)
         if isinstance(heads, nn.ModuleList):
             yield from ((f"auxiliary_head.{index}", head) for index, head in enumerate(heads))
@@ -75,8 +77,8 @@ class Segmentor(BaseModel):
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = "tensor") -> Any:
         """A normalised batch (B, C, H, W).
 
-        mode "tensor": class scores of the decode head, at its own resolution; "loss": dict of losses; "predict": the samples with
-        `pred_sem_seg` of their original size.
+        mode "tensor": class scores of the decode head, at its own resolution; "loss": dict of losses; "predict": the
+        samples with `pred_sem_seg` of their original size.
         """
         if mode == "tensor":
             return self.decode_head(self.extract_features(inputs))
@@ -111,7 +113,7 @@ class Segmentor(BaseModel):
         tta = self.test_cfg.get("tta")
         if not tta:
             return self._scores_once(inputs)
-        size, total, count = inputs.shape[-2:], 0.0, 0
+        size, total, count = inputs.shape[-2:], inputs.new_zeros(()), 0
         for scale in tta.get("scales", (1.0,)):
             sides = [max(1, round(side * scale)) for side in size]
             x = inputs if scale == 1 else F.interpolate(inputs, sides, mode="bilinear", antialias=scale < 1)
@@ -131,7 +133,7 @@ class Segmentor(BaseModel):
         return resize(scores, inputs.shape[-2:], self.decode_head.align_corners)
 
     def _slide(self, inputs: Tensor) -> Tensor:
-        """Mean of the scores of overlapping windows; the last window of a row or column is moved back inside the image."""
+        """Mean scores of overlapping windows; the last one of a row or column is moved back inside the image."""
         height, width = inputs.shape[-2:]
         crop, stride = self.test_cfg["crop_size"], self.test_cfg["stride"]
         total = inputs.new_zeros(len(inputs), self.num_classes, height, width)

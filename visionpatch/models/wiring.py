@@ -1,5 +1,7 @@
 """Building the parts of a model and checking that they fit."""
+
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -7,12 +9,12 @@ from visionpatch.errors import ConfigError
 from visionpatch.registry import MODELS
 
 
-def build(part: dict | nn.Module) -> nn.Module:
+def build(part: Any) -> Any:
     """The module itself, or the one its config describes."""
     return part if isinstance(part, nn.Module) else MODELS.build(part)
 
 
-def check_channels(path: str, reader: nn.Module, source: nn.Module) -> None:
+def check_channels(path: str, reader: Any, source: Any) -> None:
     """Compares `reader.in_channels` with the maps `source` gives, those of `reader.in_index` where it has one.
 
     Raises:
@@ -29,7 +31,11 @@ def check_channels(path: str, reader: nn.Module, source: nn.Module) -> None:
     given = [given] if isinstance(given, int) else list(given)
     name = type(source).__name__
     if not all(-len(offered) <= i < len(offered) for i in indices):
-        raise ConfigError(f"{path}.in_index = {indices}, but {name} gives {len(offered)} maps (indices 0..{len(offered) - 1})")
+        raise ConfigError(
+            f"{path}.in_index = {indices}, but {name} gives {len(offered)} maps (indices 0..{len(offered) - 1})"
+        )
     expected = [offered[i] for i in indices]
     if given != expected:
-        raise ConfigError(f"{path}.in_channels = {given}, but {name} gives {expected} channels; set in_channels to that")
+        raise ConfigError(
+            f"{path}.in_channels = {given}, but {name} gives {expected} channels; set in_channels to that"
+        )
