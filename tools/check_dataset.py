@@ -6,80 +6,88 @@ The exit status is 1 when anything is wrong.
 """
 
 import argparse
-import sys
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from visionpatch.apis import cli
+from visionpatch.errors import ConfigError, VisionpatchError
 
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import track
-from rich.table import Table
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from rich.console import Console
 
-from visionpatch.datasets.checking import Report, check_dataset, find_overlap, loading_steps
-from visionpatch.errors import VisionpatchError
-from visionpatch.registry import DATASETS
+    from visionpatch.datasets.checking import Report
 
 SPLITS = ("train", "val", "test")
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="check the datasets of a config")
-    parser.add_argument("config", help="config file")
-    parser.add_argument("--split", choices=SPLITS, help="check this one only; default: train and val")
-    parser.add_argument("--max-cases", type=int, default=10, help="cases shown of each kind of fault")
-    return parser.parse_args()
+def build_parser() -> argparse.ArgumentParser:
+    p = cli.parser(__doc__)
+    p.add_argument("config", help="config file")
+    p.add_argument("--split", choices=SPLITS, help="check this one only; default: train and val")
+    p.add_argument("--max-cases", type=int, default=10, help="cases shown of each kind of fault (default: 10)")
+    cli.add_cfg_options(p)
+    return p
 
 
-def main() -> int:
-    args = parse_args()
-    console = Console()
-    try:
-        cfg = Config.fromfile(args.config)
-    except Exception as error:  # a config is a program: anything may come out of it
-        console.print(f"[red]error:[/red] {escape(args.config)}: {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 1
-    init_default_scope(cfg.get("default_scope", "visionpatch"))
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    from mmengine.registry import init_default_scope
+    from rich.console import Console
+
+    cfg = cli.config_of(args)
+    init_default_scope(cfg.default_scope)
     wanted = [args.split] if args.split else [s for s in SPLITS[:2] if cfg.get(f"{s}_dataloader")]
+    cli.need(wanted, f"{args.config}: neither train_dataloader nor val_dataloader")
     reports: dict[str, Report] = {}
-    faults: list[str] = [] if wanted else [f"{args.config}: neither train_dataloader nor val_dataloader"]
+    faults: list[str] = []
     for split in wanted:
         try:
             reports[split] = check_split(cfg, split)
         except VisionpatchError as error:
             faults.append(f"{split}_dataloader.dataset: {error}")
+    return 0 if print_all(Console(soft_wrap=True), cfg, reports, faults, args.max_cases) else 1
+
+
+def print_all(
+    console: "Console", cfg: "Config", reports: dict[str, "Report"], faults: list[str], max_cases: int
+) -> bool:
+    """Print a table a split and every fault; whether there was none."""
+    from rich.markup import escape
+
+    from visionpatch.datasets.checking import find_overlap
+
     if "train" in reports and "val" in reports:
         reports["val"].problems["also in train"] = find_overlap(reports["val"], reports["train"])
-    faults += class_faults(cfg, reports)
+    faults = [*faults, *class_faults(cfg, reports)]
     for split, report in reports.items():
-        print_report(console, split, report, args.max_cases)
+        print_report(console, split, report, max_cases)
     for fault in faults:
-        console.print(f"[red]error:[/red] {escape(fault)}", highlight=False, soft_wrap=True)
+        console.print(f"[red]error:[/red] {escape(fault)}", highlight=False)
     good = not faults and all(report.ok for report in reports.values())
     console.print("[green]nothing wrong[/green]" if good else "[red]not usable as it is[/red]")
-    return 0 if good else 1
+    return good
 
 
-def check_split(cfg: Config, split: str) -> Report:
+def check_split(cfg: "Config", split: str) -> "Report":
     """Build the dataset of a split without its augmentation and read it through."""
+    from rich.progress import track
+
+    from visionpatch.datasets.checking import check_dataset, loading_steps
+    from visionpatch.registry import DATASETS
+
     loader = cfg.get(f"{split}_dataloader")
     if not loader or "dataset" not in loader:
-        raise VisionpatchError(f"the config has no {split}_dataloader.dataset")
+        raise ConfigError(f"the config has no {split}_dataloader.dataset")
     dataset = loader["dataset"]
     while "type" in dataset and isinstance(dataset.get("dataset"), dict):  # a wrapper, such as RepeatDataset
         dataset = dataset["dataset"]
     steps = loading_steps(dataset.get("pipeline") or ())
-    try:
-        built = DATASETS.build({**dataset, "pipeline": []} if "pipeline" in dataset else dataset)
-    except (TypeError, KeyError) as error:
-        raise VisionpatchError(str(error).strip("'\"")) from error
+    built = DATASETS.build({**dataset, "pipeline": []} if "pipeline" in dataset else dataset)
     return check_dataset(built, steps, lambda indices: track(indices, description=f"{split:5}", total=len(built)))
 
 
-def class_faults(cfg: Config, reports: dict[str, Report]) -> list[str]:
+def class_faults(cfg: "Config", reports: dict[str, "Report"]) -> list[str]:
     """Disagreements about the classes: between the splits, and with the heads of the model."""
     faults = []
     if "train" in reports and "val" in reports and reports["train"].classes != reports["val"].classes:
@@ -103,7 +111,10 @@ def head_sizes(node: Any, path: str) -> list[tuple[str, int]]:
     return []
 
 
-def print_report(console: Console, split: str, report: Report, max_cases: int) -> None:
+def print_report(console: "Console", split: str, report: "Report", max_cases: int) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
     labelled = int(report.pixels.sum())
     table = Table("class", "name", "pictures", title=f"{split}: {report.samples} samples")
     if labelled:
@@ -122,8 +133,8 @@ def print_report(console: Console, split: str, report: Report, max_cases: int) -
         if cases:
             console.print(f"[red]{kind}: {len(cases)}[/red]", highlight=False)
             for case in cases[:max_cases]:
-                console.print(f"  {escape(case)}", highlight=False, soft_wrap=True)
+                console.print(f"  {escape(case)}", highlight=False)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main)

@@ -1,7 +1,7 @@
 """Warns of installed packages that overwrite each other's files.
 
-mmcv, mmcv-lite and onedl-mmcv install the same folder, as do mmengine and onedl-mmengine; pip installs one over the other
-without a word, and removing either removes the files of both.
+mmcv, mmcv-lite and onedl-mmcv install the same folder, as do mmengine and onedl-mmengine; pip installs one over the
+other without a word, and removing either removes the files of both.
 """
 
 import warnings

@@ -1,7 +1,6 @@
 """The pass over a dataset before training, and the command around it."""
 
 import importlib
-import sys
 
 import cv2
 import numpy as np
@@ -100,10 +99,9 @@ model = dict(decode_head=dict(num_classes={number}))
         (dict(val="vall"), 'did you mean "val.txt"'),
     ],
 )
-def test_command(fresh, tmp_path, monkeypatch, capsys, change, message):
+def test_command(fresh, tmp_path, capsys, change, message):
     config = tmp_path / "config.py"
     config.write_text(CONFIG.format(**{**dict(root=str(fresh), classes=CLASSES, val="val", number=21), **change}))
-    monkeypatch.setattr(sys, "argv", ["check_dataset.py", str(config)])
-    status = importlib.import_module("check_dataset").main()
+    status = importlib.import_module("check_dataset").main([str(config)])
     assert message in " ".join(capsys.readouterr().out.split())
     assert status == (1 if change else 0)

@@ -1,8 +1,5 @@
 """The drawn sample set: its layout, its masks, and that it comes out the same each time."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -59,11 +56,3 @@ def test_void_is_one_pixel_wide():
 def test_too_small(tmp_path):
     with pytest.raises(ValueError, match="size=8"):
         make_sample_dataset(tmp_path, size=8)
-
-
-def test_command(root, tmp_path):
-    tool = root / "tools/dataset_converters/make_sample_dataset.py"
-    command = [sys.executable, str(tool), str(tmp_path), "--train", "2", "--val", "1", "--size", "32"]
-    out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    assert "2 training and 1 validation" in " ".join(out.split())
-    assert len(list((tmp_path / "VOCdevkit/VOC2012/JPEGImages").iterdir())) == 3

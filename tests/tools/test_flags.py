@@ -4,7 +4,6 @@ import argparse
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 from tool import ROOT, TOOLS, load
@@ -19,6 +18,9 @@ FLAGS = {
     "analyze_logs.py": "logs --keys --legend --title --out",
     "print_config.py": "config --save-path --cfg-options",
     "confusion_matrix.py": "config predictions --out --title --device --cfg-options",
+    "check_dataset.py": "config --split --max-cases --cfg-options",
+    "convert_checkpoint.py": "source checkpoint out --trust-checkpoint",
+    "make_sample_dataset.py": "out --seed --train --val --size",
     "image_demo.py": "image config --weights --device --out-dir --opacity",
 }
 
@@ -47,17 +49,15 @@ def test_values() -> None:
 
 
 @pytest.mark.parametrize("path", ["tools/train.py", "demo/image_demo.py"])
-def test_help_is_quick(path: str) -> None:
+def test_help_imports_nothing_heavy(path: str) -> None:
     """The heavy libraries are imported after the command line is read."""
     code = (
         f"import sys, runpy; sys.argv = ['x', '--help']; sys.path.insert(0, {str(ROOT)!r})\n"
         f"try: runpy.run_path({str(ROOT / path)!r}, run_name='__main__')\n"
         "except SystemExit: print(sorted({'torch', 'mmengine', 'cv2', 'numpy', 'rich'} & set(sys.modules)))"
     )
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]") and "usage:" in done.stdout
-    assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize("name", ["dist_train.sh", "dist_test.sh"])

@@ -18,6 +18,9 @@ TOOLS = [
     "tools/analysis_tools/analyze_logs.py",
     "tools/analysis_tools/print_config.py",
     "tools/analysis_tools/confusion_matrix.py",
+    "tools/check_dataset.py",
+    "tools/convert_checkpoint.py",
+    "tools/dataset_converters/make_sample_dataset.py",
     "demo/image_demo.py",
 ]
 

@@ -4,45 +4,35 @@ python tools/dataset_converters/make_sample_dataset.py data/sample
 """
 
 import argparse
-import sys
-from pathlib import Path
+from collections.abc import Sequence
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from rich.console import Console
-from rich.progress import track
-
-from visionpatch.datasets.sample_set import CLASSES, make_sample_dataset
+from visionpatch.apis import cli
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="draw a sample set in the layout of PASCAL VOC")
-    parser.add_argument("out", help="folder to write VOCdevkit/VOC2012 into")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", type=int, default=240, help="number of training pictures")
-    parser.add_argument("--val", type=int, default=60, help="number of validation pictures")
-    parser.add_argument("--size", type=int, default=128, help="side of a picture in pixels")
-    return parser.parse_args()
+def build_parser() -> argparse.ArgumentParser:
+    p = cli.parser(__doc__)
+    p.add_argument("out", help="folder to write VOCdevkit/VOC2012 into")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--train", type=int, default=1200, help="number of training pictures")
+    p.add_argument("--val", type=int, default=100, help="number of validation pictures")
+    p.add_argument("--size", type=int, default=96, help="side of a picture in pixels")
+    return p
 
 
-def main() -> int:
-    args = parse_args()
-    console = Console()
-    try:
-        root = make_sample_dataset(
-            args.out,
-            train=args.train,
-            val=args.val,
-            size=args.size,
-            seed=args.seed,
-            progress=lambda numbers: track(numbers, description="drawing"),
-        )
-    except (OSError, ValueError) as error:
-        console.print(f"[red]error:[/red] {error}", highlight=False)
-        return 1
-    console.print(f"{root}: {args.train} training and {args.val} validation pictures, {len(CLASSES)} classes")
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    from rich.console import Console
+    from rich.progress import track
+
+    from visionpatch.datasets.sample_set import CLASSES, make_sample_dataset
+
+    root = make_sample_dataset(
+        args.out, args.train, args.val, args.size, args.seed, lambda numbers: track(numbers, description="drawing")
+    )
+    counts = f"{args.train} training and {args.val} validation pictures, {len(CLASSES)} classes"
+    Console(soft_wrap=True).print(f"{root}: {counts}", highlight=False)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main)

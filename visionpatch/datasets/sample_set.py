@@ -1,7 +1,7 @@
 """A sample set out of nothing: drawn pictures of coloured shapes with exact masks, in the layout of PASCAL VOC.
 
-21 classes: background, and five shapes in four colours; squares and crosses are striped, triangles chequered.
-Backgrounds are grey textures; shapes vary in size, rotation and shade, hide parts of each other, and are cut off by the
+21 classes: background, and ten colours in two of five shapes each; squares and crosses are striped, triangles
+chequered. Backgrounds are grey textures; shapes vary in size, rotation and shade, hide parts of each other, and are cut off by the
 border. A line of one pixel around them is void (255).
 """
 
@@ -12,21 +12,34 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from visionpatch.errors import ConfigError
 from visionpatch.palette import colour_map, write_palette_png
 
 SHAPES = ("disc", "square", "triangle", "cross", "ring")
 PERIODS = dict(disc=0, square=9, triangle=7, cross=18, ring=0)  # of the pattern, in the width of a picture; 0 = plain
-COLOURS = {"red": (215, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 220), "yellow": (225, 205, 40)}  # RGB
-CLASSES = ("background", *(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES))
+COLOURS = {  # RGB
+    "red": (215, 40, 40),
+    "orange": (240, 135, 30),
+    "yellow": (235, 220, 50),
+    "green": (40, 160, 60),
+    "cyan": (60, 205, 210),
+    "blue": (45, 75, 215),
+    "purple": (125, 55, 180),
+    "pink": (245, 135, 195),
+    "brown": (115, 70, 35),
+    "black": (25, 25, 25),
+}
+FIGURES = tuple((colour, SHAPES[(i + step) % 5]) for i, colour in enumerate(COLOURS) for step in (0, 2))
+CLASSES = ("background", *(f"{colour} {shape}" for colour, shape in FIGURES))
 PALETTE = colour_map(len(CLASSES))
 VOID = 255
 
 
 def make_sample_dataset(
     out: str | PathLike,
-    train: int = 240,
-    val: int = 60,
-    size: int = 128,
+    train: int = 1200,
+    val: int = 100,
+    size: int = 96,
     seed: int = 0,
     progress: Callable[[range], object] | None = None,
 ) -> Path:
@@ -35,10 +48,10 @@ def make_sample_dataset(
     The same arguments give the same files. `progress` may wrap the range of picture numbers.
 
     Raises:
-        ValueError: a number is too small.
+        ConfigError: a number is too small.
     """
     if train < 1 or val < 1 or size < 32:
-        raise ValueError(
+        raise ConfigError(
             f"at least 1 picture a split and 32 pixels are needed, not train={train} val={val} size={size}"
         )
     root = Path(out) / "VOCdevkit" / "VOC2012"
@@ -57,7 +70,7 @@ def make_sample_dataset(
     return root
 
 
-def draw_sample(number: int, size: int = 128, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def draw_sample(number: int, size: int = 96, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Picture `number` of the set: image (size, size, 3) uint8 BGR, labels (size, size) uint8 with 255 = void."""
     rng = np.random.default_rng([seed, number])
     image = _background(rng, size)
@@ -65,11 +78,10 @@ def draw_sample(number: int, size: int = 128, seed: int = 0) -> tuple[np.ndarray
     main = 1 + number % (len(CLASSES) - 1)  # every class in turn, so that none is rare
     others = rng.integers(1, len(CLASSES), size=rng.integers(1, 3))
     for label in [*others, main]:
-        kind = SHAPES[(label - 1) % len(SHAPES)]
+        colour, kind = FIGURES[label - 1]
         mask = _shape(rng, size, kind)
-        colour = list(COLOURS.values())[(label - 1) // len(SHAPES)]
         alpha = cv2.GaussianBlur(mask.astype(np.float32), (3, 3), 0)[..., None]
-        image = image * (1 - alpha) + _paint(rng, size, colour, kind) * alpha
+        image = image * (1 - alpha) + _paint(rng, size, COLOURS[colour], kind) * alpha
         labels[mask] = label
     noisy = image + rng.normal(0, 4, image.shape)
     return np.clip(noisy, 0, 255).astype(np.uint8), _with_void(labels)

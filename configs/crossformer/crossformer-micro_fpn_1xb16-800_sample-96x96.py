@@ -1,18 +1,19 @@
 """A small CrossFormer with Semantic FPN on the procedural sample set, from scratch: the quick start.
 
     python tools/dataset_converters/make_sample_dataset.py data/sample
-    python tools/train.py configs/crossformer/crossformer-micro_fpn_1xb16-500_sample-128x128.py
+    python tools/train.py configs/crossformer/crossformer-micro_fpn_1xb16-800_sample-96x96.py
 """
 _base_ = ["../_base_/default_runtime.py"]
-colours, shapes = ("red", "green", "blue", "yellow"), ("disc", "square", "triangle", "cross", "ring")
-classes = ("background", *(f"{colour} {shape}" for colour in colours for shape in shapes))
+colours = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown", "black")
+shapes = ("disc", "square", "triangle", "cross", "ring")  # colour i comes in the shapes i and i + 2
+classes = ("background", *(f"{c} {shapes[(i + step) % 5]}" for i, c in enumerate(colours) for step in (0, 2)))
 model = dict(
     type="Segmentor",
     data_preprocessor=dict(type="DataPreprocessor", mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
     backbone=dict(
         type="CrossFormer",
         arch=dict(embed_dims=32, depths=(1, 2, 2, 1), num_heads=(1, 2, 4, 8)),
-        group_sizes=(8, 8, 8, 4),
+        group_sizes=(6, 6, 6, 3),
         intervals=(4, 2, 1, 1),
         drop_path_rate=0.0,
     ),
@@ -30,7 +31,7 @@ model = dict(
 train_pipeline = [
     dict(type="LoadImage"),
     dict(type="LoadAnnotations"),
-    dict(type="RandomFlip", prob=0.5),
+    dict(type="RandomFlip", prob=(0.25, 0.25, 0.25), direction=("horizontal", "vertical", "diagonal")),
     dict(type="PackInputs"),
 ]
 test_pipeline = [dict(type="LoadImage"), dict(type="LoadAnnotations"), dict(type="PackInputs")]
@@ -57,9 +58,9 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=50, by_epoch=False),
-    dict(type="PolyLR", eta_min=0.0, power=0.9, begin=50, end=500, by_epoch=False),
+    dict(type="PolyLR", eta_min=0.0, power=0.9, begin=50, end=800, by_epoch=False),
 ]
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=500, val_interval=500)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=800, val_interval=800)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
-default_hooks = dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=500, save_best="mIoU"))
+default_hooks = dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=800, save_best="mIoU"))
