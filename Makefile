@@ -19,7 +19,9 @@ CONFIG := configs/crossformer/crossformer-micro_fpn_1xb16-800_sample-96x96.py
 quickstart: .venv/base  ## make a sample set, train on it, evaluate, draw
 	$(BIN)/python tools/dataset_converters/make_sample_dataset.py $(SAMPLE)
 	$(BIN)/python tools/train.py $(CONFIG) --work-dir $(RUN)
-	$(BIN)/python tools/test.py $(CONFIG) $(RUN)/last.pth --work-dir $(RUN)/test --show-dir $(RUN)/overlays
+	$(BIN)/python tools/test.py $(CONFIG) $$(cat $(RUN)/last_checkpoint) --work-dir $(RUN)/test \
+		--show-dir $(RUN)/overlays --expect mIoU=60
+	@echo "overlays: $(RUN)/overlays/"
 
 test: .venv/dev  ## the whole suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

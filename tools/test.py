@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from visionpatch.apis import cli
+from visionpatch.errors import ConfigError, nearest
 
 TTA = dict(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip=True)
 
@@ -30,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="average over flips and scales (the config's tta, else 0.5 to 1.75 with flips)",
     )
+    p.add_argument("--expect", metavar="NAME=VALUE", help="status 1 unless this metric reaches the value, e.g. mIoU=60")
     return p
 
 
@@ -47,8 +49,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.tta:
         cfg.model.test_cfg = {**(cfg.model.get("test_cfg") or {}), "tta": cfg.get("tta") or TTA}
-    build_tester(cfg, args).test()
-    return 0
+    expected = parse_expected(args.expect)
+    metrics = build_tester(cfg, args).test()
+    return 0 if expected is None or reaches(metrics, *expected) else 1
+
+
+def parse_expected(text: str | None) -> tuple[str, float] | None:
+    """``"mIoU=60"`` as ("mIoU", 60.0)."""
+    if text is None:
+        return None
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError as error:
+        raise ConfigError(f"--expect {text}: expected NAME=VALUE, e.g. mIoU=60") from error
+
+
+def reaches(metrics: dict[str, float], name: str, least: float) -> bool:
+    """Print whether metric `name` is at least `least`."""
+    if name not in metrics:
+        raise ConfigError(f"--expect {name}: no such metric{nearest(name, metrics)}")
+    reached = metrics[name] >= least
+    print(f"{name} {metrics[name]:.2f} {'reaches' if reached else 'does not reach'} the expected {least:g}")
+    return reached
 
 
 def build_tester(cfg: Any, args: argparse.Namespace) -> Any:

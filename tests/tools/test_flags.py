@@ -12,7 +12,7 @@ FLAGS = {
     "train.py": "config --work-dir --cfg-options --launcher --local-rank --local_rank --resume --amp --auto-scale-lr "
     "--dry-run",
     "test.py": "config checkpoint --work-dir --cfg-options --launcher --local-rank --local_rank --out --show "
-    "--show-dir --wait-time --tta",
+    "--show-dir --wait-time --tta --expect",
     "get_flops.py": "config --shape --cfg-options",
     "browse_dataset.py": "config --out-dir --output-dir --split --number --epoch --cfg-options",
     "analyze_logs.py": "logs --keys --legend --title --out",

@@ -62,6 +62,14 @@ def test_train_resume_test(tiny: Path, capsys: pytest.CaptureFixture) -> None:
     assert steps == [1, 2, 3, 4]
     assert run(TEST, tiny, work / "epoch_2.pth", "--out", "p.npz", "--work-dir", "elsewhere") == 0
     assert run(TEST, tiny, work / "epoch_2.pth", "--out", "p.json") == 0
+    capsys.readouterr()
+    assert run(TEST, tiny, work / "epoch_2.pth", "--expect", "acc=0") == 0
+    assert run(TEST, tiny, work / "epoch_2.pth", "--expect", "acc=101") == 1
+    out = capsys.readouterr().out
+    assert "reaches the expected 0" in out and "does not reach the expected 101" in out
+    assert 'no such metric; did you mean "acc"' in error_of(
+        capsys, TEST, tiny, work / "epoch_2.pth", "--expect", "ac=1"
+    )
     maps = [[r["sem_seg"].tolist() for r in read_predictions(name)] for name in ("p.npz", "p.json")]
     assert maps[0] == maps[1] and len(maps[0]) == 2 and (tiny.parent / "elsewhere").is_dir()
 

@@ -1,8 +1,8 @@
 """A sample set out of nothing: drawn pictures of coloured shapes with exact masks, in the layout of PASCAL VOC.
 
 21 classes: background, and ten colours in two of five shapes each; squares and crosses are striped, triangles
-chequered. Backgrounds are grey textures; shapes vary in size, rotation and shade, hide parts of each other, and are cut off by the
-border. A line of one pixel around them is void (255).
+chequered. Backgrounds are grey textures; shapes vary in size, rotation and shade, hide parts of each other, and are
+cut off by the border. A line of one pixel around them is void (255).
 """
 
 from collections.abc import Callable
