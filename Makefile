@@ -3,7 +3,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SAMPLE := data/sample
 RUN := work_dirs/quickstart
-CONFIG := configs/crossformer/crossformer-micro_fpn_1xb16-800_sample-96x96.py
+CONFIG := configs/crossformer/crossformer-micro_fpn_1xb16-600_sample-96x96.py
 
 .PHONY: quickstart test lint format clean
 

@@ -1,7 +1,7 @@
 """A small CrossFormer with Semantic FPN on the procedural sample set, from scratch: the quick start.
 
     python tools/dataset_converters/make_sample_dataset.py data/sample
-    python tools/train.py configs/crossformer/crossformer-micro_fpn_1xb16-800_sample-96x96.py
+    python tools/train.py configs/crossformer/crossformer-micro_fpn_1xb16-600_sample-96x96.py
 """
 _base_ = ["../_base_/default_runtime.py"]
 colours = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown", "black")
@@ -58,9 +58,9 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=50, by_epoch=False),
-    dict(type="PolyLR", eta_min=0.0, power=0.9, begin=50, end=800, by_epoch=False),
+    dict(type="PolyLR", eta_min=0.0, power=0.9, begin=50, end=600, by_epoch=False),
 ]
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=800, val_interval=800)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=600, val_interval=600)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
-default_hooks = dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=800, save_best="mIoU"))
+default_hooks = dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=600, save_best="mIoU"))
