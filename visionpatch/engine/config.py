@@ -38,6 +38,7 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None, 
     cfg.work_dir = work_dir or cfg.get("work_dir") or str(Path("work_dirs") / path.stem)
     check_config(cfg)
     _fit_to_loop(cfg)
+    _fit_loaders(cfg)
     return cfg
 
 
@@ -81,6 +82,14 @@ def _fit_to_loop(cfg: Config) -> None:
         if hooks[name]:
             hooks[name] = {key: False, **hooks[name]}
     cfg.default_hooks = hooks
+
+
+def _fit_loaders(cfg: Config) -> None:
+    """A loader without worker processes keeps none alive and prefetches nothing, whatever its config says of them."""
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        loader = cfg.get(name)
+        if loader and not loader.get("num_workers"):
+            cfg[name] = {k: v for k, v in loader.items() if k not in ("persistent_workers", "prefetch_factor")}
 
 
 def _check_files(path: Path, chain: tuple[Path, ...] = ()) -> None:

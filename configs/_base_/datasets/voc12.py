@@ -1,19 +1,24 @@
 """PASCAL VOC 2012 segmentation, 21 classes with the background, in the layout of VOCdevkit; 320 x 320 crops.
 
-Training pictures keep their aspect and get a long side of 240 to 960 pixels; validation pictures keep their size.
+Pictures keep their aspect; training ones get a long side of 192 to 768 pixels, validation ones of 400.
 """
 crop_size = (320, 320)
 train_pipeline = [
     dict(type="LoadImage"),
     dict(type="LoadAnnotations"),
-    dict(type="RandomResize", scale=(480, 480), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type="RandomResize", scale=(384, 384), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PhotoMetricDistortion"),
     dict(type="Pad", size=crop_size),
     dict(type="PackInputs"),
 ]
-test_pipeline = [dict(type="LoadImage"), dict(type="LoadAnnotations"), dict(type="PackInputs")]
+test_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="Resize", scale=(400, 400), keep_ratio=True),
+    dict(type="LoadAnnotations"),
+    dict(type="PackInputs"),
+]
 train_dataloader = dict(
     batch_size=8,
     num_workers=2,

@@ -1,6 +1,6 @@
-"""CrossFormer-T with Semantic FPN on PASCAL VOC 2012, from scratch, 1000 iterations of batch 8.
+"""CrossFormer-T with Semantic FPN on PASCAL VOC 2012, from scratch, 600 iterations of batch 8.
 
-    python tools/train.py configs/crossformer/crossformer-t_fpn_1xb8-1k_voc12-224x224.py
+    python tools/train.py configs/crossformer/crossformer-t_fpn_1xb8-600_voc12-224x224.py
 
 Expected: see README.md beside this file; a transformer without ImageNet weights learns little from a few hundred pictures.
 """
@@ -41,9 +41,9 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.02, begin=0, end=50, by_epoch=False),
-    dict(type="PolyLR", eta_min=0.0, power=0.9, begin=50, end=1000, by_epoch=False),
+    dict(type="PolyLR", eta_min=0.0, power=0.9, begin=50, end=600, by_epoch=False),
 ]
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=1000, val_interval=1000)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=600, val_interval=600)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
-default_hooks = dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=250, save_best="mIoU"))
+default_hooks = dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=300, save_best="mIoU"))
