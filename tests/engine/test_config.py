@@ -178,3 +178,10 @@ def test_iteration_based_runs_log_and_save_by_iterations(tmp_path: Path) -> None
     assert cfg.log_processor.by_epoch is False and cfg.default_hooks.checkpoint.by_epoch is False
     assert cfg.default_hooks.checkpoint.interval == 1 and cfg.default_hooks.logger.log_metric_by_epoch is False
     assert "log_processor" not in load_config(write_config(tmp_path))
+
+
+def test_a_loader_without_workers_keeps_none_alive(tmp_path: Path) -> None:
+    options = {"train_dataloader.persistent_workers": True, "train_dataloader.num_workers": 0}
+    assert "persistent_workers" not in load_config(write_config(tmp_path), options).train_dataloader
+    options["train_dataloader.num_workers"] = 2
+    assert load_config(write_config(tmp_path), options).train_dataloader.persistent_workers
