@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from visionpatch.apis.flops import count_macs
 from visionpatch.backbones.crossformer import (
     ARCHS,
     CrossFormer,
@@ -45,6 +46,18 @@ def test_published_parameter_counts(arch):
         head = nn.Linear(normed.out_channels[-1], 1000)
     assert (count(dense), count(normed) + count(head), len(dense.state_dict())) == PUBLISHED[arch]
     assert set(PUBLISHED) == set(ARCHS)
+
+
+# multiply-accumulates (billions) of the classification form at 224 x 224 by the published counter, without padding
+MACS = {"tiny": 2.86, "small": 4.91, "base": 9.16, "large": 16.11}
+MACS |= {"pp-small": 4.39, "pp-base": 9.50, "pp-large": 16.57, "pp-huge": 21.59}
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_published_multiply_accumulates(arch):
+    with torch.device("meta"):
+        backbone = CrossFormer(arch, out_indices=(3,), out_norm=True)
+    assert count_macs(backbone, (224, 224)) / 1e9 == pytest.approx(MACS[arch], abs=0.02)
 
 
 def reference_attention(layer: GroupAttention, x: torch.Tensor) -> torch.Tensor:
