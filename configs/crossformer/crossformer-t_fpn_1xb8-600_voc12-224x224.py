@@ -46,4 +46,5 @@ param_scheduler = [
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=600, val_interval=600)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
+tta = dict(scales=(0.75, 1.0, 1.25), flip=True)
 default_hooks = dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=300, save_best="mIoU"))

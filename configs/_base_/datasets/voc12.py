@@ -1,12 +1,12 @@
 """PASCAL VOC 2012 segmentation, 21 classes with the background, in the layout of VOCdevkit; 320 x 320 crops.
 
-Pictures keep their aspect; training ones get a long side of 192 to 768 pixels, validation ones of 400.
+Pictures keep their aspect; training ones get a long side of 240 to 960 pixels, validation ones of 384.
 """
 crop_size = (320, 320)
 train_pipeline = [
     dict(type="LoadImage"),
     dict(type="LoadAnnotations"),
-    dict(type="RandomResize", scale=(384, 384), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type="RandomResize", scale=(480, 480), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PhotoMetricDistortion"),
@@ -15,7 +15,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type="LoadImage"),
-    dict(type="Resize", scale=(400, 400), keep_ratio=True),
+    dict(type="Resize", scale=(384, 384), keep_ratio=True),
     dict(type="LoadAnnotations"),
     dict(type="PackInputs"),
 ]
