@@ -92,6 +92,7 @@ def test_published_weights_fit_exactly(arch):
     net = EfficientNetLite(arch, with_head_conv=True)
     net.load_state_dict(backbone, strict=True)
     loaded = EfficientNetLite(arch, pretrained=True)
+    assert loaded.pretrained_keys == len(loaded.state_dict())
     assert all(torch.equal(value, backbone[key]) for key, value in loaded.state_dict().items())
 
 

@@ -99,6 +99,11 @@ def _weights(model: nn.Module) -> Iterable[tuple[str, str]]:
     for name, module in model.named_modules():
         if getattr(module, "load_report", None) is not None:
             yield f"weights of {name or 'the model'}", module.load_report.summary()
+        if getattr(module, "pretrained_keys", 0):
+            yield (
+                f"weights of {name or 'the model'}",
+                f"{module.pretrained_keys} keys matched, of the installed package",
+            )
 
 
 def _load_from(runner: Runner) -> Iterable[tuple[str, str]]:

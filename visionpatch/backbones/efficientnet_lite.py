@@ -129,6 +129,7 @@ class EfficientNetLite(BaseModule):
         if missing:
             raise WeightsError(f'the published weights of "{self.arch}" lack {", ".join(sorted(missing)[:3])}')
         self.load_state_dict({key: published[key] for key in wanted})
+        self.pretrained_keys = len(wanted)
 
     def _freeze(self) -> None:
         frozen = [self.stem, *self.stages][: self.frozen_stages + 1]
