@@ -89,7 +89,7 @@ class TestClasses:
 
         arguments = dict(data_root=str(sample_root), ann_file="ImageSets/Segmentation/train.txt", pipeline=LOAD)
         whole = Shapes(**arguments)
-        some = Shapes(metainfo=dict(classes=("red ring", "background")), **arguments)
+        some = Shapes(metainfo=dict(classes=(CLASSES[5], "background")), **arguments)
         assert some.metainfo["palette"] == [colour_map(21)[5], (0, 0, 0)]
         for index in range(8):
             a, b = (d[index]["data_samples"].gt_sem_seg.data for d in (whole, some))
