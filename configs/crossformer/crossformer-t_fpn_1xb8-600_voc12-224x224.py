@@ -2,7 +2,8 @@
 
     python tools/train.py configs/crossformer/crossformer-t_fpn_1xb8-600_voc12-224x224.py
 
-Expected: see README.md beside this file; a transformer without ImageNet weights learns little from a few hundred pictures.
+Expected: 3.4 mIoU (every pixel background), measured here on 311 of the 1464 training and 321 of the 1449 validation
+pictures; 34 minutes on two CPU cores that were shared with other work. A transformer needs pretrained weights here.
 """
 _base_ = ["../_base_/datasets/voc12.py", "../_base_/default_runtime.py"]
 model = dict(
