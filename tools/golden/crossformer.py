@@ -12,7 +12,6 @@ from visionpatch.errors import ConfigError
 # arguments of the published constructor whose other values no published model uses (most of them do not run at all)
 FIXED = dict(qkv_bias=True, qk_scale=None, drop_rate=0.0, attn_drop_rate=0.0, ape=False, patch_norm=True, use_cpe=False,
              pad_type=0, no_mask=False)  # fmt: skip
-IGNORED = {"img_size", "num_classes", "use_checkpoint", "init_cfg", "group_type", "in_chans", "norm_layer"}
 
 
 class Classifier(nn.Module):

@@ -117,9 +117,7 @@ class CrossFormer(BaseModule):
         self.out_strides = tuple(patch_sizes[0] * 2**stage for stage in self.out_indices)
 
         self.patch_embed = PatchEmbedding(in_channels, dims[0], tuple(patch_sizes))
-        step = plan["drop_path_rate"] / max(
-            sum(depths) - 1, 1
-        )  # from 0 in the first block to the full rate in the last
+        step = plan["drop_path_rate"] / max(sum(depths) - 1, 1)  # 0 in the first block, the full rate in the last
         self.layers = nn.ModuleList(
             Stage(
                 dim,
