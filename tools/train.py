@@ -4,10 +4,13 @@ python tools/train.py configs/crossformer/NAME.py
 python tools/train.py CONFIG --cfg-options train_cfg.max_iters=1000 --work-dir runs/short
 python tools/train.py CONFIG --dry-run        # build everything, run one iteration, print shapes and sizes
 python tools/train.py CONFIG --resume         # go on from the latest checkpoint of the work_dir
+python tools/train.py CONFIG --resume if-any  # the same, or start where there is none: for jobs that are queued again
 """
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from visionpatch.apis import cli
 
@@ -21,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="?",
         const="auto",
         metavar="CKPT",
-        help="go on from CKPT, or from the latest checkpoint of the work_dir",
+        help="go on from CKPT, or from the latest checkpoint of the work_dir; if-any: start afresh where there is none",
     )
     p.add_argument("--amp", action="store_true", help="mixed precision: float16 on a GPU, bfloat16 on a CPU")
     p.add_argument(
@@ -34,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="run one training and one validation iteration, print shapes, parameters and memory, and stop",
     )
+    cli.add_trust_flag(p)
     return p
 
 
@@ -53,18 +57,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             "learning rate was chosen for",
         )
         cfg.auto_scale_lr.enable = True
-    if args.resume:
+    if args.resume and not (args.resume == "if-any" and not has_checkpoint(cfg.work_dir)):
         cfg.resume = True
-        cfg.load_from = None if args.resume == "auto" else args.resume
-    if args.dry_run:
+        cfg.load_from = None if args.resume in ("auto", "if-any") else args.resume
+    with cli.trusting(args):
+        train(cfg, args.dry_run)
+    return 0
+
+
+def has_checkpoint(work_dir: str) -> bool:
+    """Whether a training has saved anything there."""
+    return any(Path(work_dir).glob("*.pth"))
+
+
+def train(cfg: Any, dry: bool) -> None:
+    if dry:
         from visionpatch.apis.dry_run import dry_run
 
         dry_run(cfg)
-        return 0
-    from visionpatch.engine import build_runner
+    else:
+        from visionpatch.engine import build_runner
 
-    build_runner(cfg).train()
-    return 0
+        build_runner(cfg).train()
 
 
 if __name__ == "__main__":

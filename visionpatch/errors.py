@@ -7,6 +7,8 @@ from collections.abc import Iterable
 class VisionpatchError(Exception):
     """Base class of every error the toolbox raises for bad input."""
 
+    status = 2  # with which a command-line tool ends
+
 
 class ConfigError(VisionpatchError, ValueError):
     """A config, a command-line override or a constructor argument is wrong."""
@@ -22,6 +24,24 @@ class BadSampleError(DataError):
 
 class WeightsError(VisionpatchError, ValueError):
     """A checkpoint cannot be read, is unsafe, or does not fit the model."""
+
+
+class SaveError(VisionpatchError, OSError):
+    """A file cannot be written; the one it was to replace is untouched."""
+
+
+class WorkerError(VisionpatchError, RuntimeError):
+    """A process that loads data died or hangs."""
+
+
+class NonFiniteLossError(VisionpatchError, ArithmeticError):
+    """A loss or a gradient became NaN or infinite; the message names the iteration, the terms and the samples."""
+
+
+class TrainingStopped(VisionpatchError):  # noqa: N818
+    """A signal ended the training after an iteration; the message names the checkpoint to go on from."""
+
+    status = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
 class MissingDependencyError(VisionpatchError, ImportError):

@@ -1,6 +1,7 @@
 """Drawing the sample set, and converting checkpoints, from the command line."""
 
 import pytest
+import safetensors.torch as safetensors
 import torch
 from tool import run
 
@@ -32,6 +33,28 @@ def test_convert(tmp_path, capsys, name):
     assert all(torch.equal(converted[k], v) for k, v in model.state_dict().items())
 
 
+@pytest.mark.parametrize(("given", "made"), [("f.pth", "g.safetensors"), ("f.safetensors", "g.pth")])
+def test_plain(tmp_path, capsys, given, made):
+    """Any checkpoint becomes one of tensors alone, with the same names; shared and turned tensors too."""
+    weight = torch.arange(6.0).reshape(2, 3)
+    state = {"a.w": weight, "a.t": weight.t(), "b": torch.ones(2, dtype=torch.int64)}
+    if given.endswith(".pth"):
+        torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}, "optimizer": {}}, tmp_path / given)
+    else:
+        safetensors.save_file({k: v.clone().contiguous() for k, v in state.items()}, tmp_path / given)
+    assert run("tools/convert_checkpoint.py", "plain", tmp_path / given, tmp_path / made) == 0
+    assert "3 tensors, 14 values" in capsys.readouterr().out
+    read = load_checkpoint_file(tmp_path / made)
+    assert read.keys() == {"state_dict"} and all(torch.equal(read["state_dict"][k], v) for k, v in state.items())
+    assert {p.name for p in tmp_path.iterdir()} == {given, made}
+
+
+def test_nothing_to_convert(tmp_path, capsys):
+    torch.save({"state_dict": {}}, tmp_path / "f.pth")
+    assert run("tools/convert_checkpoint.py", "plain", tmp_path / "f.pth", tmp_path / "g.pth") == 2
+    assert "f.pth: holds no tensor" in capsys.readouterr().err and not (tmp_path / "g.pth").exists()
+
+
 class Settings:
     """Stands for the objects that training scripts leave in their checkpoints."""
 
@@ -41,7 +64,9 @@ def test_objects_in_a_checkpoint_need_trust(tmp_path, capsys):
     torch.save({"model": state, "config": Settings()}, tmp_path / "published.pth")
     command = ("tools/convert_checkpoint.py", "crossformer", tmp_path / "published.pth", tmp_path / "out.pth")
     assert run(*command) == 2
-    assert "published.pth: holds objects besides tensors" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "published.pth: refused, it asks to run" in message and "Settings" in message
+    assert "--trust-checkpoint" in message
     assert not (tmp_path / "out.pth").exists()
     assert run(*command, "--trust-checkpoint") == 0
     assert load_checkpoint_file(tmp_path / "out.pth")["state_dict"]["backbone.patch_embed.norm.weight"].sum() == 4

@@ -10,9 +10,9 @@ from tool import ROOT, TOOLS, load
 
 FLAGS = {
     "train.py": "config --work-dir --cfg-options --launcher --local-rank --local_rank --resume --amp --auto-scale-lr "
-    "--dry-run",
+    "--dry-run --trust-checkpoint",
     "test.py": "config checkpoint --work-dir --cfg-options --launcher --local-rank --local_rank --out --show "
-    "--show-dir --wait-time --tta --expect",
+    "--show-dir --wait-time --tta --expect --trust-checkpoint",
     "get_flops.py": "config --shape --cfg-options",
     "browse_dataset.py": "config --out-dir --output-dir --split --number --epoch --cfg-options",
     "analyze_logs.py": "logs --keys --legend --title --out",
@@ -20,8 +20,9 @@ FLAGS = {
     "confusion_matrix.py": "config predictions --out --title --device --cfg-options",
     "check_dataset.py": "config --split --max-cases --cfg-options",
     "convert_checkpoint.py": "source checkpoint out --trust-checkpoint",
+    "what_is.py": "files --keys --config",
     "make_sample_dataset.py": "out --seed --train --val --size",
-    "image_demo.py": "image config --weights --device --out-dir --opacity",
+    "image_demo.py": "image config --weights --device --out-dir --opacity --trust-checkpoint",
 }
 
 
@@ -48,7 +49,7 @@ def test_values() -> None:
     assert launcher.choices == ["none", "pytorch", "slurm", "mpi"]
 
 
-@pytest.mark.parametrize("path", ["tools/train.py", "demo/image_demo.py"])
+@pytest.mark.parametrize("path", ["tools/train.py", "tools/what_is.py", "demo/image_demo.py"])
 def test_help_imports_nothing_heavy(path: str) -> None:
     """The heavy libraries are imported after the command line is read."""
     code = (

@@ -20,6 +20,7 @@ TOOLS = [
     "tools/analysis_tools/confusion_matrix.py",
     "tools/check_dataset.py",
     "tools/convert_checkpoint.py",
+    "tools/what_is.py",
     "tools/dataset_converters/make_sample_dataset.py",
     "demo/image_demo.py",
 ]

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from visionpatch.errors import ConfigError, VisionpatchError
@@ -13,13 +14,20 @@ TRACEBACK = "VISIONPATCH_TRACEBACK"
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Call `main` and leave the process: status 0, or what it returns; 2 after one red line for a user's error.
+    """Call `main` and leave the process: status 0, or what it returns; one red line and a status after an error of ours.
+
+    The status is 2 for a user's error and 75 for a training that a signal stopped and that can go on.
 
     ``VISIONPATCH_TRACEBACK=1`` shows the traceback instead.
     """
     try:
         status = main()
     except VisionpatchError as error:
+        if os.environ.get(TRACEBACK, "0") not in ("", "0"):
+            raise
+        report(error)
+        status = error.status
+    except ImportError as error:  # an optional package; its own message names it
         if os.environ.get(TRACEBACK, "0") not in ("", "0"):
             raise
         report(error)
@@ -75,6 +83,21 @@ def add_cfg_options(p: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help='override config keys, e.g. train_cfg.max_iters=1000 custom_hooks.0.interval=5 "a.b=[1,2]"',
     )
+
+
+def add_trust_flag(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="unpickle objects too, which runs code of the file: only for checkpoints you trust",
+    )
+
+
+def trusting(args: argparse.Namespace) -> AbstractContextManager:
+    """A block in which checkpoints are read as ``--trust-checkpoint`` says."""
+    from visionpatch.engine.safe_loading import trusting
+
+    return trusting(args.trust_checkpoint)
 
 
 def config_of(args: argparse.Namespace) -> Any:

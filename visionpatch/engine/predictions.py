@@ -1,6 +1,8 @@
 """Prediction files: plain arrays (.npz) or plain text (.json), written and read without pickle."""
 
 import json
+import math
+import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from mmengine.runner import Runner
 from numpy import ndarray
 from torch import Tensor
 
+from visionpatch.engine.atomic import atomic_path
 from visionpatch.errors import DataError
 from visionpatch.registry import HOOKS
 
@@ -76,24 +79,24 @@ def record_of(sample: Any) -> dict[str, Any]:
 
 
 def write_predictions(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write records as `record_of` makes them.
+    """Write records as `record_of` makes them; the file is whole or not there.
 
     ``.npz``: ``img_path`` (n,) text and, for sample i, ``<i>/<field>``. ``.json``: a list of objects; a label map is
     ``{"shape": [H, W], "runs": [[label, length], ...]}``, row by row.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".json":
-        path.write_text(json.dumps([{k: _to_json(k, v) for k, v in record.items()} for record in records]))
-        return
-    names = []
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for index, record in enumerate(records):
-            names.append(record["img_path"])
-            for field in FIELDS:
-                if field in record:
-                    _write_array(archive, f"{index}/{field}", record[field])
-        _write_array(archive, "img_path", np.array(names, dtype=np.str_))
+    with atomic_path(path) as part:
+        if path.suffix == ".json":
+            part.write_text(json.dumps([{k: _to_json(k, v) for k, v in record.items()} for record in records]))
+            return
+        names = []
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+            for index, record in enumerate(records):
+                names.append(record["img_path"])
+                for field in FIELDS:
+                    if field in record:
+                        _write_array(archive, f"{index}/{field}", record[field])
+            _write_array(archive, "img_path", np.array(names, dtype=np.str_))
 
 
 def read_predictions(path: str | Path) -> list[dict[str, Any]]:
@@ -106,19 +109,53 @@ def read_predictions(path: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise DataError(f"{path}: no such prediction file; tools/test.py --out writes one")
     try:
-        if path.suffix == ".json":
-            return [{k: _from_json(k, v) for k, v in record.items()} for record in json.loads(path.read_text())]
-        with np.load(path, allow_pickle=False) as archive:
-            records: list[dict[str, Any]] = [dict(img_path=str(name)) for name in archive["img_path"]]
-            for key in archive.files:
-                index, _, field = key.partition("/")
-                if field in FIELDS:
-                    records[int(index)][field] = archive[key]
-            return records
-    except (ValueError, KeyError, IndexError, TypeError, OSError, AttributeError, zipfile.BadZipFile) as error:
+        return _read_json(path) if path.suffix == ".json" else _read_npz(path)
+    except Exception as error:  # json, zipfile, zlib and numpy each have classes of their own
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
-            f"{path}: not a prediction file of tools/test.py --out ({' '.join(str(error).split())})"
+            f"{path}: not a prediction file of tools/test.py --out ({path.stat().st_size} bytes; {reason}); "
+            "write it again"
         ) from error
+
+
+def _read_npz(path: Path) -> list[dict[str, Any]]:
+    with zipfile.ZipFile(path) as archive:
+        _check_size(sum(entry.file_size for entry in archive.infolist()))
+    with np.load(path, allow_pickle=False) as arrays:
+        if arrays["img_path"].ndim != 1 or arrays["img_path"].dtype.kind != "U":
+            raise ValueError("img_path is no list of names")
+        records: list[dict[str, Any]] = [dict(img_path=str(name)) for name in arrays["img_path"]]
+        for key in arrays.files:
+            index, _, field = key.partition("/")
+            if field in FIELDS:
+                if not index.isdecimal() or int(index) >= len(records):
+                    raise ValueError(f"{key} is of no sample")
+                records[int(index)][field] = _numbers(field, arrays[key])
+    return records
+
+
+def _read_json(path: Path) -> list[dict[str, Any]]:
+    content = json.loads(path.read_text())
+    if not all(isinstance(record.get("img_path"), str) for record in content):
+        raise ValueError("a record has no img_path")
+    _check_size(sum(2 * math.prod(record["sem_seg"]["shape"]) for record in content if "sem_seg" in record))
+    return [
+        {key: value if key == "img_path" else _from_json(key, value) for key, value in record.items()}
+        for record in content
+    ]
+
+
+def _check_size(size: int) -> None:
+    """Refuse a small file that unpacks to more than this machine holds."""
+    if hasattr(os, "sysconf") and size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+        raise ValueError(f"it unpacks to {size} bytes, more than the memory of this machine")
+
+
+def _numbers(field: str, value: Any) -> ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{field} holds something else than numbers")
+    return array
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, array: ndarray) -> None:
@@ -137,10 +174,13 @@ def _to_json(field: str, value: Any) -> Any:
 
 def _from_json(field: str, value: Any) -> Any:
     if field == "sem_seg":
-        runs = np.array(value["runs"], dtype=np.int64).reshape(-1, 2)
-        flat = np.repeat(runs[:, 0], runs[:, 1]).reshape(value["shape"])
-        return flat.astype(np.uint8 if flat.max(initial=0) < 256 else np.uint16)
-    return np.array(value) if isinstance(value, list) else value
+        labels, lengths = np.array(value["runs"], dtype=np.int64).reshape(-1, 2).T
+        height, width = value["shape"]
+        if not 0 <= labels.min(initial=0) <= labels.max(initial=0) < 1 << 16 or lengths.sum() != height * width:
+            raise ValueError("the runs of sem_seg do not fill its shape, or its labels are not 0 to 65535")
+        labels = labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
+        return np.repeat(labels, lengths).reshape(height, width)
+    return _numbers(field, value) if isinstance(value, list) or field in FIELDS else value
 
 
 def _unpacked(record: dict) -> dict:
