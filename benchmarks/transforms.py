@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from visionpatch.datasets import PascalVOCDataset
-from visionpatch.datasets.random_state import mix
+from visionpatch.random_state import mix
 from visionpatch.structures import DataSample
 
 BAR = 1.3

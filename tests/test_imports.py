@@ -7,11 +7,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "visionpatch"
-BASE = {"distributions", "errors", "palette", "registry", "structures", "visionpatch"}
+BASE = {"distributions", "errors", "palette", "random_state", "registry", "structures", "visionpatch"}
 # what each part may import besides itself
 ALLOWED = {
     "distributions": set(),
     "errors": set(),
+    "random_state": set(),
     "registry": set(),
     "structures": set(),
     "palette": {"errors"},

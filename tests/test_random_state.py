@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from visionpatch.datasets.random_state import mix, seeded
+from visionpatch.random_state import mix, seeded
 
 
 def draw():

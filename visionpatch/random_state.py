@@ -1,8 +1,9 @@
-"""Random numbers that depend on the sample alone."""
+"""Random numbers: those of a sample depend on the sample alone, those of a process can be kept and put back."""
 
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,3 +50,39 @@ def mix(*numbers: int) -> int:
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
         state ^= state >> 31
     return state >> 1
+
+
+def get_state() -> dict[str, Any]:
+    """The state of this process's generators as plain data: Python's, NumPy's, torch's and that of the current GPU."""
+    version, words, gauss = random.getstate()
+    legacy: Any = np.random.get_state(legacy=True)
+    _, keys, position, has_gauss, cached = legacy
+    state: dict[str, Any] = dict(
+        python=[version, torch.tensor(words, dtype=torch.int64), gauss],
+        numpy=[torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        torch=torch.get_rng_state(),
+    )
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_state(state: dict[str, Any]) -> None:
+    """Put back what `get_state` gave; a GPU state is left out where there is no GPU."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words.tolist()), gauss))
+    keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state(("MT19937", keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"].cpu())
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].cpu())
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Whatever is drawn within the context, the process's random state is the same afterwards."""
+    state = get_state()
+    try:
+        yield
+    finally:
+        set_state(state)

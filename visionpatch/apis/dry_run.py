@@ -13,7 +13,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from visionpatch.engine import build_runner
-from visionpatch.engine.hooks import check_classes, check_dataset, check_losses
+from visionpatch.engine.guard import check_losses
+from visionpatch.engine.hooks import check_classes, check_dataset, check_truth
+from visionpatch.engine.loading import unwrapped
+
+WITH_WORKERS = ("persistent_workers", "prefetch_factor", "timeout")  # what a loader only takes with num_workers > 0
 
 
 def dry_run(cfg: Config, console: Console | None = None) -> None:
@@ -39,7 +43,7 @@ def _quiet(cfg: Config, folder: str) -> Config:
     cfg.work_dir, cfg.log_level, cfg.visualizer = folder, "WARNING", None
     for name in ("train_dataloader", "val_dataloader"):
         if cfg.get(name) is not None:  # samples are read here, so that an error in them is seen as it is
-            cfg[name] = {k: v for k, v in cfg[name].items() if k not in ("persistent_workers", "prefetch_factor")}
+            cfg[name] = {k: v for k, v in cfg[name].items() if k not in WITH_WORKERS + ("bad_samples",)}
             cfg[name].num_workers = 0
     return cfg
 
@@ -77,6 +81,7 @@ def _validate_once(runner: Runner) -> list[tuple[str, str]]:
         return [("validation iteration", "none configured")]
     loader, evaluator = runner.val_dataloader, runner.build_evaluator(runner._val_evaluator)
     _check(runner, loader, "val_dataloader.dataset")
+    check_truth(loader.dataset, evaluator.metrics, "val_dataloader.dataset")
     evaluator.dataset_meta = getattr(loader.dataset, "metainfo", None)
     batch = next(iter(loader))
     runner.model.eval()
@@ -91,8 +96,9 @@ def _validate_once(runner: Runner) -> list[tuple[str, str]]:
 
 
 def _check(runner: Runner, loader: Any, path: str) -> None:
-    check_dataset(loader.dataset, path)
-    check_classes(runner.model, loader.dataset, runner.cfg, path)
+    dataset = unwrapped(loader.dataset)
+    check_dataset(dataset, path)
+    check_classes(runner.model, dataset, runner.cfg, path)
 
 
 def _weights(model: nn.Module) -> Iterable[tuple[str, str]]:

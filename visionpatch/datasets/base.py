@@ -7,8 +7,8 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from visionpatch.errors import BadSampleError, ConfigError, DataError
+from visionpatch.random_state import seeded
 
-from .random_state import seeded
 from .transforms import Compose
 
 

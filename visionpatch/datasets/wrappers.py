@@ -6,10 +6,10 @@ from itertools import accumulate
 from typing import Any
 
 from visionpatch.errors import ConfigError
+from visionpatch.random_state import mix
 from visionpatch.registry import DATASETS
 
 from .base import BaseDataset
-from .random_state import mix
 
 
 @DATASETS.register_module()

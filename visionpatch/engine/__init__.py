@@ -1,4 +1,4 @@
-"""What MMEngine's Runner lacks: checked configs, safe checkpoints, guards, mixed precision on a CPU."""
+"""What MMEngine's Runner lacks: checked configs, safe and atomic checkpoints, exact resume, guards, AMP on a CPU."""
 
 from visionpatch.engine.amp import CpuAmpOptimWrapper, amp_optim_wrapper
 from visionpatch.engine.checkpoint import (
@@ -9,18 +9,23 @@ from visionpatch.engine.checkpoint import (
     load_state,
     state_dict_of,
 )
+from visionpatch.engine.checkpoint_hook import CheckpointHook
 from visionpatch.engine.config import check_config, load_config
-from visionpatch.engine.hooks import CheckHook, NonFiniteLossError, PlainCheckpointHook
+from visionpatch.engine.hooks import CheckHook
+from visionpatch.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
 from visionpatch.engine.runner import Runner, build_runner
 
 __all__ = [
     "CheckHook",
+    "CheckpointHook",
     "CpuAmpOptimWrapper",
+    "EpochBasedTrainLoop",
+    "IterBasedTrainLoop",
     "LoadReport",
-    "NonFiniteLossError",
-    "PlainCheckpointHook",
     "Pretrained",
     "Runner",
+    "TestLoop",
+    "ValLoop",
     "amp_optim_wrapper",
     "build_runner",
     "check_config",

@@ -1,38 +1,40 @@
-"""What is checked around a run: the data fit the model, the loss stays finite, checkpoints hold plain data."""
+"""What is checked around a run: the data fit the model, the metrics and each other, and the loss stays finite."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
-from visionpatch.engine.checkpoint import from_plain, to_plain
-from visionpatch.errors import ConfigError, DataError, VisionpatchError
+from visionpatch.engine.guard import FiniteGuard
+from visionpatch.engine.loading import unwrapped
+from visionpatch.errors import ConfigError, DataError
 from visionpatch.registry import HOOKS
-
-
-class NonFiniteLossError(VisionpatchError, ArithmeticError):
-    """The loss became NaN or infinite; the message names the iteration, the terms and the samples."""
 
 
 @HOOKS.register_module()
 class CheckHook(Hook):
     """Stops a run that cannot end well.
 
-    Before training, validation and testing: every dataset holds samples and its classes are as many as the model's.
-    After each training iteration: every loss term is finite.
+    Before training, validation and testing: every dataset holds samples, its classes are as many as the model's, and
+    the metrics find what they compare with. Before each step of an optimiser: losses and gradients are finite.
+
+    Args:
+        non_finite: ``"raise"``, or ``"skip(n)"``, which leaves out up to n steps in a row; see `FiniteGuard`.
     """
 
     priority = "VERY_HIGH"
+
+    def __init__(self, non_finite: str = "raise") -> None:
+        self.guard = FiniteGuard(non_finite)
 
     def before_train(self, runner: Runner) -> None:
         self._check(runner, "train")
         if isinstance(runner._val_loop, BaseLoop):
             self._check(runner, "val")
+        self.guard.attach(runner)
 
     def before_val(self, runner: Runner) -> None:
         self._check(runner, "val")
@@ -40,32 +42,43 @@ class CheckHook(Hook):
     def before_test(self, runner: Runner) -> None:
         self._check(runner, "test")
 
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        self.guard.before_iteration(data_batch)
+
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        check_losses(outputs, runner.iter + 1, data_batch)
+        self.guard.after_iteration(outputs)
+
+    def after_train(self, runner: Runner) -> None:
+        self.guard.detach()
+        report = getattr(runner.train_dataloader.dataset, "report", None)
+        if report and report.is_file():
+            count = len(report.read_text(encoding="utf-8").splitlines())
+            runner.logger.warning(f"{count} samples could not be read and were replaced by others; see {report}")
 
     def _check(self, runner: Runner, mode: str) -> None:
-        dataset = getattr(runner, f"{mode}_dataloader").dataset
+        dataset = unwrapped(getattr(runner, f"{mode}_dataloader").dataset)
         check_dataset(dataset, f"{mode}_dataloader.dataset")
         check_classes(runner.model, dataset, runner.cfg, f"{mode}_dataloader.dataset")
-
-
-@HOOKS.register_module()
-class PlainCheckpointHook(Hook):
-    """Writes the log history of a checkpoint as tensors, and reads it back, so that no class is needed to load it."""
-
-    priority = "LOWEST"
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        to_plain(checkpoint)
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        from_plain(checkpoint)
+        if mode != "train":
+            check_truth(dataset, getattr(runner, f"{mode}_loop").evaluator.metrics, f"{mode}_dataloader.dataset")
 
 
 def check_dataset(dataset: Any, path: str) -> None:
     """Raise `DataError` for a dataset without samples; `path` is its place in the config."""
     if len(dataset) == 0:
         raise DataError(f"{path}: {type(dataset).__name__} holds no sample; check its data_root, split and file names")
+
+
+def check_truth(dataset: Any, metrics: Iterable[Any], path: str) -> None:
+    """Let each metric with a ``check_sample`` look at the first sample: `DataError` where no truth is there."""
+    checks = [metric.check_sample for metric in metrics if hasattr(metric, "check_sample")]
+    if checks and dataset is not None:
+        sample = dataset[0]["data_samples"]
+        for check in checks:
+            try:
+                check(sample)
+            except DataError as error:
+                raise DataError(f"{path}: {error}") from error
 
 
 def check_classes(model: nn.Module, dataset: Any, cfg: Mapping[str, Any], path: str) -> None:
@@ -83,29 +96,6 @@ def check_classes(model: nn.Module, dataset: Any, cfg: Mapping[str, Any], path: 
         f"{source}{where} = {given}, but {path} ({type(dataset).__name__}) has {len(classes)} classes; "
         f"set {where} = {len(classes)}"
     )
-
-
-def check_losses(outputs: Any, iteration: int, data_batch: Any) -> None:
-    """Raise `NonFiniteLossError` when a value of `outputs` (name -> scalar) is NaN or infinite."""
-    terms = {
-        name: float(value.detach() if isinstance(value, torch.Tensor) else value)
-        for name, value in (outputs or {}).items()
-        if isinstance(value, float) or isinstance(value, torch.Tensor) and value.numel() == 1
-    }
-    bad = {name: value for name, value in terms.items() if not math.isfinite(value)}
-    if bad:
-        shown = ", ".join(f"{name} = {value}" for name, value in terms.items())
-        raise NonFiniteLossError(
-            f"iteration {iteration}: {', '.join(bad)} is not finite ({shown}); "
-            f"samples: {', '.join(_files(data_batch))}; lower the learning rate, "
-            "clip gradients (optim_wrapper.clip_grad) or check these samples"
-        )
-
-
-def _files(data_batch: Any) -> list[str]:
-    samples = data_batch.get("data_samples", []) if isinstance(data_batch, Mapping) else []
-    named = [str(sample.get("img_path", sample.get("img_id", "?"))) for sample in samples if hasattr(sample, "get")]
-    return named or ["unknown"]
 
 
 def _paths_of(key: str, value: Any, path: str) -> Iterator[str]:
