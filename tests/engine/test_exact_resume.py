@@ -2,6 +2,7 @@
 
 import random
 from copy import deepcopy
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from torch.utils.data import Dataset
 from engine.tiny import write_config
 from visionpatch import random_state
 from visionpatch.apis.exact_resume import compare, differences, logged
-from visionpatch.engine import load_config
+from visionpatch.engine import build_runner, load_config
+from visionpatch.engine.checkpoint import load_checkpoint_file
+from visionpatch.engine.loading import batches, build_loader, endless
 from visionpatch.errors import ConfigError
 from visionpatch.registry import DATA_SAMPLERS, DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
 
@@ -103,6 +106,9 @@ class ForeignSampler(torch.utils.data.Sampler):
         self.epoch = epoch
 
 
+DATA_SAMPLERS.register_module(name="PairSampler", module=torch.utils.data.BatchSampler)
+
+
 def config(folder: Path, workers: int = 0, persistent: bool = False, **options: Any) -> Config:
     cfg = load_config(write_config(folder))
     for key in ("val_dataloader", "val_cfg", "val_evaluator"):
@@ -143,10 +149,31 @@ def test_without_workers_equals_with(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by_epoch", [True, False], ids=["epochs", "iterations"])
-def test_parts_of_other_libraries(tmp_path: Path, by_epoch: bool) -> None:
-    """A sampler that knows nothing of resuming, at the end of an epoch too; no draw repeats its random numbers."""
-    options = {"train_dataloader.sampler.type": "ForeignSampler"} | ({} if by_epoch else ITERATIONS)
+@pytest.mark.parametrize("sampler", ["ForeignSampler", "mmengine.DefaultSampler", "mmengine.InfiniteSampler"])
+def test_parts_of_other_libraries(tmp_path: Path, by_epoch: bool, sampler: str) -> None:
+    """Samplers that know nothing of resuming, within an epoch and at its end."""
+    if by_epoch and "Infinite" in sampler:
+        return
+    options = {"train_dataloader.sampler.type": sampler} | ({} if by_epoch else ITERATIONS)
     assert differences(config(tmp_path, **options), tmp_path, 8, [2, 4, 5]) == []
+
+
+def test_a_batch_sampler_of_another_library(tmp_path: Path) -> None:
+    """Its batches of two are skipped whole."""
+    cfg = config(tmp_path, **ITERATIONS, **{"train_dataloader.sampler.type": "ForeignSampler"})
+    cfg.train_dataloader.batch_sampler = dict(type="PairSampler", drop_last=False)
+    assert differences(cfg, tmp_path, 7, [2, 5]) == []
+
+
+def test_no_draw_repeats_its_random_numbers() -> None:
+    """An index that a sampler yields again, in the same epoch or in another, comes with other noise."""
+    cfg = dict(batch_size=2, dataset=dict(type="NoisyDataset"), sampler=dict(type="ForeignSampler"))
+    loader = build_loader(cfg, seed=3, diff_rank_seed=False, training=True)
+    noise = [float((x - x.floor()).sum()) for batch in islice(endless(loader), 40) for x in batch["inputs"]]
+    assert len(noise) == 70 and len(set(noise)) == len(noise)
+    evaluated = build_loader(cfg, seed=3, diff_rank_seed=False, training=False)
+    first, second = ([x for batch in batches(evaluated) for x in batch["inputs"]] for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second))
 
 
 def test_gradients_in_accumulation(tmp_path: Path) -> None:
@@ -187,3 +214,23 @@ def test_a_difference_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert any(line.startswith("log: train 3.loss") for line in found)
     with pytest.raises(ConfigError, match="of 4 iterations, saved every 2, cannot be broken off after .1."):
         differences(config(tmp_path), tmp_path, 4, [1], interval=2)
+
+
+@pytest.mark.parametrize("sampler", ["TrainSampler", "ForeignSampler"])
+def test_far_positions_are_reached_without_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    """At iteration 10,000 two iterations read four samples, none of those that were trained on before."""
+    cfg = config(tmp_path, **ITERATIONS, **{"train_dataloader.sampler.type": sampler})
+    cfg.work_dir, cfg.train_cfg.max_iters, cfg.train_cfg.val_interval = str(tmp_path / "work"), 1, 10**6
+    cfg.default_hooks.checkpoint.by_epoch = False
+    build_runner(cfg).train()
+    checkpoint = load_checkpoint_file(tmp_path / "work/iter_1.pth")
+    checkpoint["meta"]["iter"] = 10_000
+    torch.save(checkpoint, tmp_path / "work/iter_1.pth")
+    read: list[int] = []
+    original = NoisyDataset.__getitem__
+    monkeypatch.setattr(NoisyDataset, "__getitem__", lambda self, index: read.append(index) or original(self, index))
+    cfg.train_cfg.max_iters, cfg.resume, cfg.experiment_name = 10_002, True, "far"
+    assert build_runner(cfg).train() is not None
+    assert len(read) == 4

@@ -19,6 +19,7 @@ FLAGS = {
     "print_config.py": "config --save-path --cfg-options",
     "confusion_matrix.py": "config predictions --out --title --device --cfg-options",
     "check_dataset.py": "config --split --max-cases --cfg-options",
+    "check_resume.py": "config --iterations --breaks --interval --cfg-options",
     "convert_checkpoint.py": "source checkpoint out --trust-checkpoint",
     "what_is.py": "files --keys --config",
     "make_sample_dataset.py": "out --seed --train --val --size",

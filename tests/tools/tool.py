@@ -19,6 +19,7 @@ TOOLS = [
     "tools/analysis_tools/print_config.py",
     "tools/analysis_tools/confusion_matrix.py",
     "tools/check_dataset.py",
+    "tools/check_resume.py",
     "tools/convert_checkpoint.py",
     "tools/what_is.py",
     "tools/dataset_converters/make_sample_dataset.py",

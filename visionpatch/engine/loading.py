@@ -3,13 +3,13 @@
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, NoReturn
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.dataset import worker_init_fn as seed_worker
 from mmengine.dist import get_rank
-from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
 from visionpatch.engine.bad_samples import TolerantDataset, allowed
@@ -53,22 +53,16 @@ def build_loader(
         dataset = SeededDataset(dataset, seed or 0)
     if tolerated:
         dataset = TolerantDataset(dataset, tolerated, report)
-    cfg["dataset"] = dataset
     if cfg.pop("num_batch_per_epoch", None) is not None:
         raise ConfigError("num_batch_per_epoch is not supported: shorten the dataset by its own indices argument")
-    sampler, batch_sampler = _samplers(cfg, dataset, None if diff_rank_seed else seed, training)
-    cfg |= dict(sampler=sampler) if batch_sampler is None else dict(sampler=sampler, batch_sampler=batch_sampler)
-    own = dict(cfg.pop("worker_init_fn", {}))
+    cfg |= _samplers(cfg, dataset, None if diff_rank_seed else seed, training)
     silent = cfg.pop("disable_subprocess_warning", False)
-    cfg["worker_init_fn"] = dict(
-        type=start_worker,
-        num_workers=cfg.get("num_workers", 0),
-        rank=get_rank(),
-        seed=seed or 0,
-        own=own,
-        silent=silent,
+    own = _function(cfg.pop("worker_init_fn", None))
+    workers = dict(num_workers=cfg.get("num_workers", 0), rank=get_rank(), seed=seed or 0, own=own, silent=silent)
+    collate = _function(cfg.pop("collate_fn", dict(type="pseudo_collate")))
+    return DataLoader(
+        **{**cfg, "dataset": dataset}, collate_fn=collate, worker_init_fn=partial(start_worker, **workers)
     )
-    return Runner.build_dataloader(cfg, seed=seed, diff_rank_seed=diff_rank_seed)
 
 
 class SeededDataset(Dataset):
@@ -206,31 +200,36 @@ def _tell_epoch(epoch: int, *samplers: Any) -> None:
 
 
 def start_worker(
-    worker_id: int, num_workers: int, rank: int, seed: int, own: Mapping[str, Any], silent: bool = False
+    worker_id: int, num_workers: int, rank: int, seed: int, own: Callable | None, silent: bool = False
 ) -> None:
     """What a loading process does first: signals are the main process's business, a stray random number is seeded."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     seed_worker(worker_id, num_workers, rank, seed, disable_subprocess_warning=silent)
-    if own:
-        function: Callable = FUNCTIONS.get(own["type"]) if isinstance(own["type"], str) else own["type"]
-        function(worker_id, **{key: value for key, value in own.items() if key != "type"})
+    if own is not None:
+        own(worker_id)
 
 
-def _samplers(cfg: dict, dataset: Any, seed: int | None, training: bool) -> tuple[Any, Any]:
-    """The sampler and, where the config has one, the batch sampler."""
-    sampler, batch_sampler = cfg["sampler"], cfg.pop("batch_sampler", None)
+def _function(given: Any) -> Any:
+    """A function from its dict, ``dict(type=..., **arguments)``."""
+    if not isinstance(given, Mapping):
+        return given
+    function = FUNCTIONS.get(given["type"]) if isinstance(given["type"], str) else given["type"]
+    return partial(function, **{key: value for key, value in given.items() if key != "type"})
+
+
+def _samplers(cfg: dict, dataset: Any, seed: int | None, training: bool) -> dict[str, Any]:
+    """The arguments ``sampler``, or ``batch_sampler``, of a loader; what they are made of is taken out of `cfg`."""
+    sampler, batch_sampler = cfg.pop("sampler"), cfg.pop("batch_sampler", None)
     if isinstance(sampler, Mapping):
         sampler = DATA_SAMPLERS.build(dict(sampler), default_args=dict(dataset=dataset, seed=seed))
     length = len(dataset) if training and not hasattr(sampler, "skip") else 0
-    if not hasattr(sampler, "skip") and batch_sampler is None:
-        sampler = Stream(sampler, length)
+    if batch_sampler is None:
+        return dict(sampler=sampler if hasattr(sampler, "skip") else Stream(sampler, length))
     if isinstance(batch_sampler, Mapping):
         given = dict(sampler=sampler, batch_size=cfg.pop("batch_size", 1))
         batch_sampler = DATA_SAMPLERS.build(dict(batch_sampler), default_args=given)
-    if batch_sampler is not None and not hasattr(batch_sampler, "skip"):
-        batch_sampler = Stream(batch_sampler, length)
-    return sampler, batch_sampler
+    return dict(batch_sampler=batch_sampler if hasattr(batch_sampler, "skip") else Stream(batch_sampler, length))
 
 
 def _sampler(loader: DataLoader) -> Any:

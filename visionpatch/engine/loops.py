@@ -58,7 +58,7 @@ class ResumableLoop:
         outputs = mean_over_processes(outputs)
         runner.call_hook("after_train_iter", batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
-        runner.stop_if_asked()
+        _stop_if_asked(runner)
 
     def _validate_if_due(self, position: int, last: int) -> None:
         due = position >= self.val_begin and (position % self.val_interval == 0 or position == last)
@@ -105,11 +105,11 @@ class EpochBasedTrainLoop(ResumableLoop, BaseEpochLoop):
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
         set_epoch(self.dataloader, self._epoch)
-        with closing(self.runner.stop_request.batches(batches(self.dataloader, start))) as stream:
+        with closing(_request(self.runner).batches(batches(self.dataloader, start))) as stream:
             self._restore_random_state()
             for index, data_batch in enumerate(stream, start):
                 self._step(index, data_batch)
-        self.runner.stop_if_asked()
+        _stop_if_asked(self.runner)
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
 
@@ -144,12 +144,12 @@ class IterBasedTrainLoop(ResumableLoop, BaseIterLoop):
             self._validate_if_due(self._iter, self._max_iters)
         self.runner.call_hook("before_train_epoch")
         self._restore_random_state()
-        with closing(self.runner.stop_request.batches(endless(self.dataloader, self._iter))) as stream:
+        with closing(_request(self.runner).batches(endless(self.dataloader, self._iter))) as stream:
             while self._iter < self._max_iters and not self.stop_training:
                 self.runner.model.train()
                 data_batch = next(stream, None)
                 if data_batch is None:  # a signal came while it was waited for
-                    self.runner.stop_if_asked()
+                    _stop_if_asked(self.runner)
                 self._step(self._iter, data_batch)
                 self._set_interval(self._iter + 1)
                 self._validate_if_due(self._iter, self._max_iters)
@@ -166,7 +166,7 @@ class StoppableLoop:
 
     def run(self) -> dict:
         """The metrics of the whole dataset."""
-        loader, self.dataloader = self.dataloader, _Watched(self.dataloader, self.runner.stop_request)
+        loader, self.dataloader = self.dataloader, _Watched(self.dataloader, _request(self.runner))
         try:
             return super().run()  # type: ignore[misc]
         except _Stopped:
@@ -175,7 +175,7 @@ class StoppableLoop:
             for hook in self.runner.hooks:
                 if isinstance(hook, EMAHook):  # it swapped its weights in before the pass
                     hook._swap_ema_parameters()
-            self.runner.stop_if_asked()
+            _stop_if_asked(self.runner)
             raise
         finally:
             self.dataloader = loader
@@ -228,6 +228,16 @@ def mean_over_processes(outputs: Any) -> Any:
     values = torch.stack([v.detach().float().reshape(()) for v in scalars.values()])
     all_reduce(values, "mean")
     return {**outputs, **dict(zip(scalars, values))}
+
+
+def _request(runner: Any) -> StopRequest:
+    """The stop request of a runner; another library's runner never asks."""
+    return getattr(runner, "stop_request", None) or StopRequest()
+
+
+def _stop_if_asked(runner: Any) -> None:
+    if hasattr(runner, "stop_if_asked"):
+        runner.stop_if_asked()
 
 
 def _training_loader(runner: Any, dataloader: Any) -> Any:
