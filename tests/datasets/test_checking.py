@@ -86,7 +86,12 @@ CONFIG = """
 data = dict(type="PascalVOCDataset", data_root={root!r}, metainfo=dict(classes={classes!r}), pipeline=[])
 train_dataloader = dict(dataset=dict(**data, ann_file="ImageSets/Segmentation/train.txt"))
 val_dataloader = dict(dataset=dict(**data, ann_file="ImageSets/Segmentation/{val}.txt"))
-model = dict(decode_head=dict(num_classes={number}))
+model = dict(
+    type="Segmentor",
+    data_preprocessor=dict(type="DataPreprocessor", mean=[127, 127, 127], std=[128, 128, 128]),
+    backbone=dict(type="EfficientNetLite", arch="lite0"),
+    decode_head=dict(type="FPNHead", in_channels=(24, 40, 112, 320), channels=64, num_classes={number}),
+)
 """
 
 

@@ -54,7 +54,7 @@ MALFORMED = {
     "crowd": (coco(annotations=annotations((1, 2, 3, 4), iscrowd=2)), "iscrowd is 0 or 1, not 2"),
     "category": (coco(annotations=annotations((1, 2, 3, 4), category_id="cat")), "category_id are integers"),
     "size": (coco(images=[dict(id=1, file_name="a", height=0, width=5)]), "whole numbers from 1, not 0"),
-    "name": (coco(images=[dict(id=1, file_name=5, height=4, width=5)]), "file_name is the name of a file, not '5'"),
+    "name": (coco(images=[dict(id=1, file_name=5, height=4, width=5)]), "file_name is the name of a file, not 5"),
     "image_twice": (coco(images=coco()["images"] * 2), r'images\[1\] \(id 1\): image 1 is there before.*"drop"'),
     "object_twice": (coco(annotations=coco()["annotations"] * 2), r"annotations\[1\] \(id 1\): .* is there before"),
     "category_twice": (coco(categories=coco()["categories"] * 2), r'categories\[2\] .*category 1 "cat" is there'),

@@ -14,6 +14,8 @@ def resolve_classes(
 
     The map is empty when all classes of the format are used in their order, or the user names classes of their own.
     """
+    if not isinstance(given, Mapping | None):
+        raise ConfigError(f"{owner}: metainfo is dict(classes=(...), palette=[...]), not {given!r}")
     given = dict(given or {})
     known = tuple(default.get("classes", ()))
     classes = _names(owner, given.get("classes", known))
@@ -59,7 +61,10 @@ def _is_selection(owner: str, classes: Sequence[str], known: Sequence[str]) -> b
 def _palette(owner: str, palette: Any, classes: Sequence[str]) -> Palette:
     if palette is None:
         return colour_map(len(classes))
-    colours = [tuple(int(v) for v in colour) for colour in palette]
+    try:
+        colours = [tuple(int(v) for v in colour) for colour in palette]
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{owner}: metainfo.palette is a list of (r, g, b), not {str(palette)[:80]}") from None
     if len(colours) != len(classes) or not all(len(c) == 3 and all(0 <= v <= 255 for v in c) for c in colours):
         raise ConfigError(
             f"{owner}: metainfo.palette has {len(colours)} colours for {len(classes)} classes; "

@@ -82,12 +82,12 @@ class ListFileDataset(ClassificationDataset):
                 f"{ann_path}: {len(missing)} of {len(samples)} images are not in {folder}: {', '.join(missing[:5])}"
             )
         top = max(label for _, label in samples)
-        if metainfo is None:
-            metainfo = dict(classes=[names.get(k, f"class {k}") for k in range(num_classes or top + 1)])
-        total = len(metainfo["classes"])
+        classes = tuple((metainfo or {}).get("classes", ()))
+        classes = classes or tuple(names.get(k, f"class {k}") for k in range(num_classes or top + 1))
+        total = len(classes)
         if top >= total or (num_classes is not None and num_classes != total):
             raise DataError(f"{ann_path}: class indices go up to {top}, but there are {total} classes (0..{total - 1})")
-        super().__init__(folder, samples, dict(classes=tuple(metainfo["classes"])), pipeline, test_mode, indices)
+        super().__init__(folder, samples, dict(classes=classes), pipeline, test_mode, indices)
 
 
 @DATASETS.register_module()
@@ -144,12 +144,12 @@ def _read_csv(path: str) -> tuple[list[tuple[str, int]], dict[int, str]]:
         raise DataError(f"{path}: list file (ann_file) is empty: 0 samples")
     samples, names = [], {}
     for number, row in enumerate(rows, start=2):
-        label = (row["class_index"] or "").strip()
-        if not row["file"] or not label.isdecimal():
+        label, name = (row["class_index"] or "").strip(), (row["file"] or "").strip().replace("\\", "/")
+        if not name or not label.isdecimal() or len(label) > 6:
             raise DataError(
-                f"{path}, line {number}: a file and a class index of 0 or more are expected, not {dict(row)}"
+                f"{path}, line {number}: a file and a class index 0..999999 are expected, not {str(dict(row))[:200]}"
             )
-        samples.append((row["file"], int(label)))
+        samples.append((name, int(label)))
         if row.get("name"):
             names[int(label)] = row["name"]
     return samples, names

@@ -70,8 +70,19 @@ def suffix_counts(folder: str) -> str:
 
 
 def _walk(folder: str) -> list[str]:
-    names = []
-    for base, _, files in os.walk(folder, followlinks=True):
-        prefix = os.path.relpath(base, folder).replace(os.sep, "/")
-        names += files if prefix == "." else [f"{prefix}/{name}" for name in files]
+    """Files below `folder`, links followed, relative to it; a link to a folder it lies in is not followed again."""
+    names: list[str] = []
+    pending: list[tuple[str, tuple]] = [("", ())]
+    while pending:
+        prefix, chain = pending.pop()
+        try:
+            status = os.stat(f"{folder}/{prefix}")
+            entries = list(os.scandir(f"{folder}/{prefix}"))
+        except OSError as error:
+            raise DataError(f"{folder}/{prefix}: folder cannot be read ({error.strerror})") from None
+        own = (status.st_dev, status.st_ino)
+        if own not in chain:
+            folders = {entry.name for entry in entries if entry.is_dir()}
+            names += [prefix + entry.name for entry in entries if entry.name not in folders]
+            pending += [(f"{prefix}{name}/", (*chain, own)) for name in folders]
     return sorted(names)

@@ -6,16 +6,17 @@ from typing import Any
 import torch
 from mmengine.evaluator import BaseMetric
 
-from visionpatch.errors import BadSampleError, ConfigError
+from visionpatch.errors import BadSampleError, ConfigError, DataError
 from visionpatch.registry import METRICS
+from visionpatch.structures import DataSample
 
 
 @METRICS.register_module()
 class Accuracy(BaseMetric):
     """Percentage of images whose class is among the k most probable ones: ``accuracy/top1``, ``accuracy/top5``.
 
-    A k larger than the number of classes counts every image as right. Equal scores rank by class index. Samples without
-    `pred_score` give top-1 by `pred_label`.
+    A k larger than the number of classes counts every image as right. Equal scores rank by class index; a nan is never
+    right. Samples without `pred_score` give top-1 by `pred_label`. No sample at all gives nan.
 
     Args:
         topk: one or more k.
@@ -32,6 +33,18 @@ class Accuracy(BaseMetric):
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
         if not self.topk or min(self.topk) < 1:
             raise ConfigError(f"Accuracy: topk={topk} must hold positive numbers")
+
+    def check_sample(self, sample: DataSample) -> None:
+        """Refuse a data set without ground truth before any time is spent on it; `sample` is one of its samples.
+
+        Raises:
+            DataError: no class index.
+        """
+        if "gt_label" not in sample:
+            raise DataError(
+                f"{sample.where()}: Accuracy needs gt_label and the sample has none; take a data set that gives it "
+                "(ImageFolderDataset, ListFileDataset), or do without this metric"
+            )
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the rank of each sample's true class, 0 for the most probable."""

@@ -18,6 +18,7 @@ from rich.table import Table
 from visionpatch.errors import BadSampleError, ConfigError, DataError, nearest
 from visionpatch.palette import write_palette_png
 from visionpatch.registry import METRICS
+from visionpatch.structures import DataSample
 
 IOU_METRICS = ("mIoU", "mDice", "mFscore")
 
@@ -34,7 +35,8 @@ class IoUMetric(BaseMetric):
     - mDice: ``mDice`` = 2 I / (P + L), ``mAcc``
     - mFscore: ``mPrecision`` = I / P, ``mRecall`` = I / L, ``mFscore`` = (1 + beta^2) p r / (beta^2 p + r)
 
-    The means leave out the classes where the value is 0 / 0.
+    The means leave out the classes where the value is 0 / 0; where nothing is left, with no sample at all for one, the
+    result is nan.
 
     Args:
         ignore_index: label of the pixels that count nowhere.
@@ -77,6 +79,18 @@ class IoUMetric(BaseMetric):
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.format_only = format_only
 
+    def check_sample(self, sample: DataSample) -> None:
+        """Refuse a data set without ground truth before any time is spent on it; `sample` is one of its samples.
+
+        Raises:
+            DataError: no label map.
+        """
+        if not self.format_only and "gt_sem_seg" not in sample:
+            raise DataError(
+                f"{sample.where()}: IoUMetric needs gt_sem_seg and the sample has none; give the data set "
+                'data_prefix.seg_map_path, put dict(type="LoadAnnotations") into the pipeline, or set format_only=True'
+            )
+
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Reduce each sample to its areas, so that what the ranks exchange is small."""
         num_classes = len(self._classes())
@@ -97,7 +111,7 @@ class IoUMetric(BaseMetric):
         if self.format_only:
             print_log(f"predictions written to {self.output_dir}", MMLogger.get_current_instance())
             return {}
-        total = np.sum(results, axis=0)  # (3, C)
+        total = sum(results, np.zeros((3, len(self._classes())), np.int64))
         accuracy, values = class_values(total, self.metrics, self.beta)
         if self.nan_to_num is not None:
             values = {name: np.nan_to_num(value, nan=self.nan_to_num) for name, value in values.items()}

@@ -9,8 +9,8 @@ import numpy as np
 from visionpatch.errors import BadSampleError, ConfigError, DataError
 from visionpatch.registry import TRANSFORMS
 
-from .base import IGNORED, BaseTransform, Results, where
-from .decode import decode_image, decode_labels, read_bytes, to_bgr
+from .base import IGNORED, BaseTransform, Results, pair, where
+from .decode import MAX_PIXELS, decode_image, decode_labels, read_bytes, to_bgr
 
 
 @TRANSFORMS.register_module(name=["LoadImage", "LoadImageFromFile"])
@@ -22,22 +22,25 @@ class LoadImage(BaseTransform):
     Args:
         alpha: "error" refuses images with an alpha channel, "drop" ignores the channel.
         ignore_orientation: do not apply the EXIF rotation.
+        max_pixels: a picture of more pixels, by its header, is refused before it is decoded.
 
     Raises:
-        BadSampleError: the file is missing, empty, truncated, no image, or holds other than 8 or 16 bits a channel.
+        BadSampleError: the file is missing, empty, truncated, no image, too large, or holds other than 8 or 16 bits a
+            channel.
     """
 
-    def __init__(self, alpha: str = "error", ignore_orientation: bool = False) -> None:
+    def __init__(self, alpha: str = "error", ignore_orientation: bool = False, max_pixels: int = MAX_PIXELS) -> None:
         if alpha not in ("error", "drop"):
             raise ConfigError(f'LoadImage: alpha is "error" or "drop", not {alpha!r}')
         self.alpha = alpha
         self.ignore_orientation = ignore_orientation
+        self.max_pixels = pair("LoadImage: max_pixels", max_pixels)[0]
 
     def transform(self, results: Results) -> Results:
         given = results.get("img")
         if given is None:
             path = results["img_path"]
-            image = decode_image(read_bytes(path), path, self.alpha, self.ignore_orientation)
+            image = decode_image(read_bytes(path), path, self.alpha, self.ignore_orientation, self.max_pixels)
         else:
             image = to_bgr(np.asarray(given), where(results), self.alpha)
         results["img"] = image
@@ -54,20 +57,22 @@ class LoadAnnotations(BaseTransform):
 
     Args:
         reduce_zero_label: None takes the dataset's.
+        max_pixels: as in LoadImage.
 
     Raises:
         BadSampleError: the file cannot be read, is a colour picture, has another size than the image, or holds a value
             that is neither a class index nor the ignored one.
     """
 
-    def __init__(self, reduce_zero_label: bool | None = None) -> None:
+    def __init__(self, reduce_zero_label: bool | None = None, max_pixels: int = MAX_PIXELS) -> None:
         self.reduce_zero_label = reduce_zero_label
+        self.max_pixels = pair("LoadAnnotations: max_pixels", max_pixels)[0]
 
     def transform(self, results: Results) -> Results:
         path = results.get("seg_path")
         if path is None:
             raise DataError(f"{where(results)}: the dataset gives no mask (seg_path); set data_prefix.seg_map_path")
-        labels = decode_labels(read_bytes(path), path)
+        labels = decode_labels(read_bytes(path), path, self.max_pixels)
         _check_size(labels, results, path)
         if self.reduce_zero_label is not None:
             results["reduce_zero_label"] = self.reduce_zero_label

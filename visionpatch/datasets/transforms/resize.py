@@ -6,10 +6,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from visionpatch.errors import ConfigError, nearest
+from visionpatch.errors import BadSampleError, ConfigError, nearest
 from visionpatch.registry import TRANSFORMS
 
-from .base import BaseTransform, Results, pair, span
+from .base import BaseTransform, Results, pair, span, where
+from .decode import MAX_PIXELS
 
 INTERPOLATIONS = {
     "nearest": cv2.INTER_NEAREST,
@@ -139,6 +140,11 @@ def resize(
     if size_divisor is not None:
         steps.append((size[0] + -size[0] % size_divisor, size[1] + -size[1] % size_divisor))
     for step in steps:
+        if step[0] * step[1] > MAX_PIXELS:  # a narrow picture whose short edge is set
+            raise BadSampleError(
+                f"{where(results)}: {w}x{h} pixels would become {step[0]}x{step[1]}, more than {MAX_PIXELS}; leave the "
+                "picture out, or resize by its long edge"
+            )
         results["img"] = resize_array(results["img"], step, INTERPOLATIONS[interpolation])
         for key in results.get("seg_fields", ()):
             results[key] = resize_array(results[key], step, cv2.INTER_NEAREST)
