@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from visionpatch.random_state import mix, seeded
+from visionpatch.random_state import generators_of, mix, seeded
 
 
 def draw():
@@ -61,3 +61,35 @@ def test_hash_spreads():
     assert all(0 <= v < 2**63 for v in values)
     bits = np.array([[v >> b & 1 for b in range(63)] for v in values])
     assert np.abs(bits.mean(0) - 0.5).max() < 0.03
+
+
+BESIDE = np.random.default_rng(4)
+
+
+class Keeper:
+    """A transform as other libraries write them, with generators of its own in many places."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+        self.parts = [{"old": np.random.RandomState(1)}, (random.Random(2),)]
+        generator = torch.Generator().manual_seed(3)
+        self.draw = lambda: torch.rand(1, generator=generator).item()
+        self.numbers = list(range(1000))
+
+    def __call__(self) -> list[float]:
+        old, young = self.parts[0]["old"], self.parts[1][0]
+        return [self.rng.random(), old.rand(), young.random(), self.draw(), BESIDE.random()]
+
+
+def test_generators_that_objects_keep_for_themselves() -> None:
+    """Found wherever they are, and drawing the same numbers whatever was drawn before."""
+    keeper = Keeper()
+    own = generators_of([keeper])
+    assert len(own) == 5
+    drawn = []
+    for epoch in (0, 1, 0):
+        with seeded(7, epoch, 2, own=own):
+            drawn.append(keeper())
+        keeper()
+    assert drawn[0] == drawn[2] and not set(drawn[0]) & set(drawn[1]) and len(set(drawn[0])) == 5
+    assert generators_of(random, np, torch.nn.Linear(2, 2), "text", {1: None}) == []

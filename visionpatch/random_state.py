@@ -1,8 +1,11 @@
 """Random numbers: those of a sample depend on the sample alone, those of a process can be kept and put back."""
 
 import random
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,11 +16,16 @@ from torch.utils.data import get_worker_info
 _SPARE: list[np.random.MT19937] = []  # generators not in use; more than one only where contexts are nested
 
 
+GENERATORS = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
+LIBRARIES = {"builtins", "collections", "cv2", "functools", "mmengine", "numpy", "random", "torch", "typing"}
+
+
 @contextmanager
-def seeded(*numbers: int) -> Iterator[None]:
+def seeded(*numbers: int, own: Iterable[Any] = ()) -> Iterator[None]:
     """Within the context Python's, NumPy's (global) and torch's (CPU) random numbers follow from `numbers` alone.
 
-    The states before are back afterwards, whatever happens inside.
+    The states before are back afterwards, whatever happens inside. So do the numbers of the generators in `own`, which
+    `generators_of` finds; their states are left as they are then.
     """
     seed = mix(*numbers)
     python_state, torch_state = random.getstate(), torch.default_generator.get_state()
@@ -25,18 +33,20 @@ def seeded(*numbers: int) -> Iterator[None]:
     # Only a second normal number waiting there gets lost; a loader's worker, where nobody waits for it, saves the look.
     numpy_generator = get_bit_generator()
     numpy_state = np.random.get_state(legacy=False) if get_worker_info() is None else {"has_gauss": 0}
-    own = _SPARE.pop() if _SPARE else np.random.MT19937()
-    set_bit_generator(own)
+    stand_in = _SPARE.pop() if _SPARE else np.random.MT19937()
+    set_bit_generator(stand_in)
     try:
         random.seed(seed)
         np.random.seed(seed & 0xFFFFFFFF)
         torch.default_generator.manual_seed(seed)
+        for place, generator in enumerate(own):
+            _reseed(generator, mix(seed, place))
         yield
     finally:
         random.setstate(python_state)
         torch.default_generator.set_state(torch_state)
         set_bit_generator(numpy_generator)
-        _SPARE.append(own)
+        _SPARE.append(stand_in)
         if numpy_state["has_gauss"]:
             np.random.set_state(numpy_state)
 
@@ -50,6 +60,61 @@ def mix(*numbers: int) -> int:
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
         state ^= state >> 31
     return state >> 1
+
+
+def generators_of(*roots: Any) -> list[Any]:
+    """The generators that objects keep for themselves: in attributes, containers, closures, or beside their class.
+
+    Transforms of other libraries may draw from such a generator, whose state would depend on what was read before.
+    Looks six levels deep, and into no container of more than 256 items.
+    """
+    found: list[Any] = []
+    seen: set[int] = set()
+
+    def look(value: Any, depth: int) -> None:
+        if depth and id(value) not in seen:
+            seen.add(id(value))
+            if isinstance(value, GENERATORS):
+                found.append(value)
+            else:
+                children = _children(value)
+                for child in children if len(children) <= 256 else ():
+                    look(child, depth - 1)
+
+    for root in roots:
+        look(root, 6)
+    return found
+
+
+def _children(value: Any) -> list[Any]:
+    """What an object holds that may hold a generator."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, list | tuple | set):
+        return list(value)
+    if isinstance(value, partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, MethodType):
+        return [value.__self__]
+    if isinstance(value, type | ModuleType | torch.Tensor | np.ndarray | str | bytes) or value is None:
+        return []
+    cells = value.__closure__ or () if isinstance(value, FunctionType) else ()
+    module = sys.modules.get((value if isinstance(value, FunctionType) else type(value)).__module__)
+    if module is None or module.__name__.split(".")[0] in LIBRARIES:
+        return []
+    beside = [item for item in vars(module).values() if isinstance(item, GENERATORS)]
+    return [cell.cell_contents for cell in cells] + beside + list(getattr(value, "__dict__", {}).values())
+
+
+def _reseed(generator: Any, seed: int) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = type(generator.bit_generator)(seed).state  # type: ignore[call-arg]
+    elif isinstance(generator, np.random.RandomState):
+        generator.seed(seed & 0xFFFFFFFF)
+    elif isinstance(generator, random.Random):
+        generator.seed(seed)
+    else:
+        generator.manual_seed(seed)
 
 
 def get_state() -> dict[str, Any]:

@@ -22,7 +22,7 @@ from visionpatch.engine import build_runner, load_config
 from visionpatch.engine.checkpoint import load_checkpoint_file
 from visionpatch.engine.loading import batches, build_loader, endless
 from visionpatch.errors import ConfigError
-from visionpatch.registry import DATA_SAMPLERS, DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
+from visionpatch.registry import DATA_SAMPLERS, DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
 EMA = dict(type="EMAHook", momentum=0.1)
 ITERATIONS = {"train_cfg": dict(by_epoch=False, max_iters=7, val_interval=3, _delete_=True)}
@@ -104,6 +104,30 @@ class ForeignSampler(torch.utils.data.Sampler):
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+
+
+@OPTIM_WRAPPERS.register_module()
+class ScaledOptimWrapper(OptimWrapper):
+    """What float16 training does on a GPU: a scaler whose first scales are far too large."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        self.scaler.scale(64 * loss).backward(**kwargs)
+        self._inner_count += 1
+
+    def step(self, **kwargs: Any) -> None:
+        self.scaler.step(self.optimizer, **kwargs)
+        self.scaler.update()
+
+    def state_dict(self) -> dict:
+        return {**super().state_dict(), "loss_scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.scaler.load_state_dict(state_dict.pop("loss_scaler"))
+        super().load_state_dict(state_dict)
 
 
 DATA_SAMPLERS.register_module(name="PairSampler", module=torch.utils.data.BatchSampler)
@@ -196,6 +220,15 @@ def test_two_optimisers(tmp_path: Path) -> None:
 def test_mixed_precision(tmp_path: Path) -> None:
     cfg = config(tmp_path, **ITERATIONS, **{"optim_wrapper.type": "AmpOptimWrapper"})
     assert differences(cfg, tmp_path, 5, [2]) == []
+
+
+def test_scaler(tmp_path: Path) -> None:
+    """A gradient scaler in the midst of lowering its scale; its overflows are no concern of the check of gradients."""
+    cfg = config(tmp_path, **ITERATIONS)
+    cfg.optim_wrapper.type = "ScaledOptimWrapper"
+    assert differences(cfg, tmp_path, 7, [2, 4]) == []
+    scales = [load_checkpoint_file(tmp_path / f"whole/iter_{i}.pth")["optimizer"]["loss_scaler"] for i in (1, 7)]
+    assert scales[0]["scale"] == 2.0**126 and scales[1]["scale"] < 2.0**123  # it was lowered, so steps overflowed
 
 
 def test_the_comparison_sees_what_differs() -> None:

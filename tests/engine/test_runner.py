@@ -74,7 +74,7 @@ def test_wrong_class_count(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         build_runner(cfg).train()
     assert str(caught.value) == (
-        f"{tmp_path / 'tiny.py'}: model.num_classes = 5, but train_dataloader.dataset "
+        f"{tmp_path / 'tiny.py'}, line 3: model.num_classes = 5, but train_dataloader.dataset "
         "(TinyDataset) has 3 classes; set model.num_classes = 3"
     )
 

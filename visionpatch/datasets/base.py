@@ -7,7 +7,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from visionpatch.errors import BadSampleError, ConfigError, DataError
-from visionpatch.random_state import seeded
+from visionpatch.random_state import generators_of, seeded
 
 from .transforms import Compose
 
@@ -29,6 +29,7 @@ class BaseDataset(Dataset):
     takes_epoch_keys = True
     metainfo: dict[str, Any]
     seed = 0
+    _generators: tuple[Any, list[Any]] = (None, [])
 
     def __init__(self, pipeline: Sequence[Mapping[str, Any] | Callable] = (), test_mode: bool = False) -> None:
         self.pipeline = Compose(pipeline)
@@ -44,11 +45,17 @@ class BaseDataset(Dataset):
 
     def __getitem__(self, key: int) -> Any:
         epoch, index = self.split_key(key)
-        with seeded(self.seed, epoch, index):
+        with seeded(self.seed, epoch, index, own=self._own_generators()):
             results = self.pipeline(self.get_data_info(index))
         if results is None:
             raise BadSampleError(f"{self.get_data_info(index).get('img_path')}: a transform returned nothing for it")
         return results
+
+    def _own_generators(self) -> list[Any]:
+        """Those of the transforms, looked for once for each pipeline."""
+        if self._generators[0] is not self.pipeline:
+            self._generators = self.pipeline, generators_of(self.pipeline)
+        return self._generators[1]
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))

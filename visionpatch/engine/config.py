@@ -1,71 +1,105 @@
 """Config files: read with errors of one line, overridden from the command line, checked key by key."""
 
-import ast
-import re
-import sys
 import traceback
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
-from visionpatch.engine.config_keys import KNOWN, check_section, check_top_level
-from visionpatch.errors import ConfigError, VisionpatchError, nearest
+from visionpatch.engine.config_files import Origin, check_files, one_line
+from visionpatch.engine.config_keys import KNOWN, Where, check_section, check_top_level
+from visionpatch.engine.config_options import merge_options, parse_options
+from visionpatch.errors import ConfigError, VisionpatchError
 from visionpatch.registry import SCOPE
 
-SUFFIXES = (".py", ".json", ".yaml", ".yml")
+__all__ = ["check_config", "load_config", "parse_options"]
+LOADER_TIMEOUT = 600  # seconds; a loader that gives nothing for so long hangs, and an error is better than to wait on
 
 
 def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None, work_dir: str | None = None) -> Config:
-    """Read a config file, merge the overrides, settle its work_dir and check every key.
+    """Read a config file, merge the overrides, import its ``custom_imports``, settle its work_dir, check every key.
 
     Args:
         path: ``.py``, ``.json``, ``.yaml`` or ``.yml``. A ``.py`` config is a program: run only those you trust.
-        cfg_options: dotted path -> value, as ``--cfg-options`` gives them.
+        cfg_options: dotted path -> value, as `parse_options` reads them from ``--cfg-options``.
         work_dir: goes before ``work_dir`` of the config, which goes before ``./work_dirs/<config name>``.
 
     Raises:
-        ConfigError: no such file, a syntax error (with its line), a missing or cyclic ``_base_``, an override or a key
-            that nothing reads.
+        ConfigError: no such file, a syntax error (with its line), a missing or cyclic ``_base_``, a module that cannot
+            be imported, an override or a key that nothing reads, a value of the wrong type.
     """
     path = Path(path)
-    _check_files(path)
     cfg = _execute(path)
-    _merge(cfg, cfg_options or {})
+    merge_options(cfg, cfg_options or {})
+    where = Origin(path, cfg_options)
+    _import_modules(cfg.get("custom_imports"), where)
     if cfg.get("default_scope") is None:
         cfg.default_scope = SCOPE
     cfg.work_dir = work_dir or cfg.get("work_dir") or str(Path("work_dirs") / path.stem)
-    check_config(cfg)
+    _check(cfg, where)
     _fit_to_loop(cfg)
     _fit_loaders(cfg)
     return cfg
 
 
 def check_config(cfg: Config) -> None:
-    """Raise `ConfigError` at the first key that nothing reads and the first ``type`` that is not registered.
+    """Raise `ConfigError` at the first key that nothing reads, unregistered ``type``, or value of a wrong type.
 
     Top-level names: those a Runner or a tool reads, and helper variables, which may have any other name unless it is
-    nearly a known one. Below them every dict with a ``type`` is compared with the signature of what it builds.
+    nearly a known one. Below them every dict with a ``type`` is compared with the signature of what it builds: its
+    keys with the arguments, their values with the annotations.
     """
-    source = str(cfg.filename or "config")
-    check_top_level(cfg, source)
+    _check(cfg, Origin(cfg.filename))
+
+
+def _check(cfg: Config, where: Where) -> None:
+    check_top_level(cfg, where)
     for name in KNOWN:
         if cfg.get(name) is not None:
-            check_section(cfg[name], name, source)
+            check_section(cfg[name], name, where)
 
 
-def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """``["a.b=1", "c=[1,2]"]`` -> ``{"a.b": 1, "c": [1, 2]}``, the values read as OpenMMLab's tools read them."""
-    options = {}
-    for pair in pairs:
-        key, sign, value = pair.partition("=")
-        if not sign or not key.strip():
-            raise ConfigError(f'--cfg-options {pair}: expected KEY=VALUE, e.g. train_cfg.max_iters=1000 or "a.b=[1,2]"')
-        if any(value.count(both[0]) != value.count(both[1]) for both in ("()", "[]")):
-            raise ConfigError(f"--cfg-options {pair}: brackets do not match")
-        options[key.strip()] = DictAction._parse_iterable(value)
-    return options
+def _execute(path: Path) -> Config:
+    files = {str(file.resolve()): file for file in check_files(path)}
+    try:
+        return Config.fromfile(str(path), import_custom_modules=False)
+    except VisionpatchError:
+        raise
+    except Exception as error:  # whatever the program in the file raises
+        frames = traceback.extract_tb(error.__traceback__)
+        places = [(files.get(str(Path(frame.filename).resolve())), frame.lineno) for frame in frames]
+        where = next((f"{file}, line {line}" for file, line in reversed(places) if file), str(path))
+        raise ConfigError(f"{where}: {_summary(error)}") from error
+
+
+def _import_modules(given: Any, where: Where) -> None:
+    """Import what ``custom_imports`` names, which registers parts of one's own."""
+    if not isinstance(given, Mapping):
+        return
+    check_section(given, "custom_imports", where)
+    imports = given.get("imports") or []
+    for name in [imports] if isinstance(imports, str) else imports:
+        try:
+            import_module(name)
+        except VisionpatchError:
+            raise
+        except Exception as error:  # whatever the module raises
+            text = f'custom_imports: "{name}": {_summary(error)}'
+            if not given.get("allow_failed_imports") or not isinstance(error, ImportError):
+                raise ConfigError(f"{where('custom_imports.imports')}: {text}") from error
+            warnings.warn(f"{text}; left out, as allow_failed_imports says", stacklevel=2)
+
+
+def _summary(error: Exception) -> str:
+    """Type and message of an error in one line, with the remedy of those that a module of one's own may meet."""
+    text = one_line(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    remedy = "; choose another name, or register it with force=True" if "is already registered in" in text else ""
+    if isinstance(error, ModuleNotFoundError):
+        remedy = "; install it, or put the folder it lies in on PYTHONPATH"
+    return f"{type(error).__name__}: {text}{remedy}"
 
 
 def _fit_to_loop(cfg: Config) -> None:
@@ -85,86 +119,13 @@ def _fit_to_loop(cfg: Config) -> None:
 
 
 def _fit_loaders(cfg: Config) -> None:
-    """A loader without worker processes keeps none alive and prefetches nothing, whatever its config says of them."""
+    """A loader without worker processes gets nothing that is for them; one with workers does not wait for ever."""
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         loader = cfg.get(name)
-        if loader and not loader.get("num_workers"):
-            cfg[name] = {k: v for k, v in loader.items() if k not in ("persistent_workers", "prefetch_factor")}
-
-
-def _check_files(path: Path, chain: tuple[Path, ...] = ()) -> None:
-    """Existence and syntax of the file and of its bases."""
-    source = f'{chain[-1]}: _base_ = "{path}"' if chain else str(path)
-    if not path.is_file():
-        siblings = [p.name for p in path.parent.glob("*") if p.suffix in SUFFIXES] if path.parent.is_dir() else []
-        raise ConfigError(f"{source}: no such config file{nearest(path.name, siblings)}")
-    if path.suffix not in SUFFIXES:
-        raise ConfigError(f"{source}: a config file ends in {', '.join(SUFFIXES)}")
-    if path.resolve() in [p.resolve() for p in chain]:
-        raise ConfigError(f"{' -> '.join(str(p) for p in (*chain, path))}: _base_ goes round in a circle")
-    for base in _bases(path):
-        if "::" not in base:
-            _check_files(path.parent / base, (*chain, path))
-
-
-def _bases(path: Path) -> list[str]:
-    if path.suffix != ".py":
-        return []
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except SyntaxError as error:
-        raise ConfigError(f"{path}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}") from error
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "_base_":
-            try:
-                value = ast.literal_eval(node.value)
-            except ValueError as error:
-                raise ConfigError(f"{path}, line {node.lineno}: _base_ must be a path or a list of paths") from error
-            return [value] if isinstance(value, str) else list(value)
-    return []
-
-
-def _execute(path: Path) -> Config:
-    try:
-        return Config.fromfile(str(path))
-    except VisionpatchError:
-        raise
-    except Exception as error:  # whatever the program in the file raises
-        frames = traceback.extract_tb(sys.exc_info()[2])
-        line = next((f", line {f.lineno}" for f in reversed(frames) if f.filename == str(path)), "")
-        text = " ".join(str(error).split())
-        raise ConfigError(f"{path}{line}: {type(error).__name__}: {text}") from error
-
-
-def _merge(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Merge the overrides; one that would change nothing is an error."""
-    for key, value in options.items():
-        head = key.split(".")[0]
-        if head not in cfg and head not in KNOWN:
-            raise ConfigError(
-                f"--cfg-options {key}={value}: {cfg.filename} has no {head}{nearest(head, [*cfg, *KNOWN])}"
-            )
-        if head not in KNOWN:
-            users = [path for path, used in _leaves(cfg) if used == cfg[head] and path != head][:3]
-            hint = f"; override what it was used for: {', '.join(users)}" if users else ""
-            raise ConfigError(
-                f"--cfg-options {key}={value}: {head} is a helper variable of {cfg.filename}, "
-                f"its value has been used already{hint}"
-            )
-        try:
-            cfg.merge_from_dict({key: value})
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            text = re.sub(r"\s+", " ", str(error.args[0] if error.args else error))[:160]
-            raise ConfigError(f"--cfg-options {key}={value}: does not fit {cfg.filename}: {text}") from error
-
-
-def _leaves(cfg: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted path and value of everything below the known names."""
-    items = cfg.items() if isinstance(cfg, Mapping | Config) else enumerate(cfg)
-    for key, value in items:
-        here = f"{path}.{key}" if path else str(key)
-        if not path and key not in KNOWN:
+        if not isinstance(loader, Mapping):
             continue
-        yield here, value
-        if isinstance(value, Mapping | list | tuple):
-            yield from _leaves(value, here)
+        if loader.get("num_workers"):
+            cfg[name] = {"timeout": LOADER_TIMEOUT, **loader}
+        else:
+            own = ("persistent_workers", "prefetch_factor", "timeout")
+            cfg[name] = {key: value for key, value in loader.items() if key not in own}

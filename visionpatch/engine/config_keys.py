@@ -1,34 +1,52 @@
-"""Which keys a config may have: the names a Runner reads, and the signatures of what its dicts build."""
+"""Which keys a config may have, and which values: what a Runner reads, and the signatures of what its dicts build."""
 
 import difflib
-import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook
-from mmengine.model import BaseModule
 from mmengine.optim import OptimWrapper
 from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, LogProcessor, Runner, TestLoop, ValLoop
 from mmengine.utils.dl_utils import set_multi_processing
 from mmengine.visualization import Visualizer
-from torch import nn
 from torch.utils.data import DataLoader
 
 from visionpatch import registry as r
-from visionpatch.errors import ConfigError, nearest
+from visionpatch.engine.config_files import one_line
+from visionpatch.engine.config_types import UNKNOWN, Signature, Taken, signature_of, wrong_type
+from visionpatch.errors import ConfigError, VisionpatchError, nearest
 
-RUNNER = [name for name in inspect.signature(Runner).parameters if name != "cfg"]
-BESIDE = ["model_wrapper_cfg", "find_unused_parameters", "sync_bn", "activation_checkpointing", "compile"]
-BESIDE += ["efficient_conv_bn_eval", "runner_type", "custom_imports"]  # what a Runner reads of its cfg besides
-TOOLS = ["tta"]
+
+def _taken(**annotations: Any) -> dict[str, Taken]:
+    return {name: Taken(annotation) for name, annotation in annotations.items()}
+
+
+TOP_LEVEL = {name: taken for name, taken in signature_of(Runner).taken.items() if name != "cfg"} | _taken(
+    model=dict,  # no list of dicts, as other places take them
+    train_dataloader=dict | None,
+    optim_wrapper=dict | None,
+    data_preprocessor=dict | None,
+    visualizer=dict | None,
+    default_hooks=dict | None,  # of hooks, or None for one that is not wanted
+    log_level=int | str,
+    resume=bool | None,
+    model_wrapper_cfg=dict | None,  # from here on what a Runner and the tools read besides
+    find_unused_parameters=bool,
+    sync_bn=str | None,
+    activation_checkpointing=list[str] | None,
+    compile=dict | bool,
+    efficient_conv_bn_eval=list[str] | str | None,
+    runner_type=str,
+    custom_imports=dict | None,
+    allow_partial_load=bool,
+    tta=dict | None,
+)
+KNOWN = tuple(TOP_LEVEL)
 PIPELINES = ["train_pipeline", "val_pipeline", "test_pipeline", "tta_pipeline", "vis_backends"]
-KNOWN = tuple(RUNNER + BESIDE + TOOLS)
 
 _DATA: dict[str, tuple[Registry, ...]] = {
     "dataset": (r.DATASETS,),
@@ -56,43 +74,43 @@ REGISTRIES: dict[str, tuple[tuple[Registry, ...], dict[str, tuple[Registry, ...]
 }
 NAMED = ("default_hooks", "param_scheduler", "optim_wrapper")  # may hold dicts under names of one's own
 LAYER_CFGS = ("norm_cfg", "act_cfg", "conv_cfg", "upsample_cfg", "padding_cfg")  # layers, registered only by mmcv
-LOADER = {
-    "dataset",
-    "sampler",
-    "batch_sampler",
-    "collate_fn",
-    "worker_init_fn",
-    "num_batch_per_epoch",
-    "disable_subprocess_warning",
-}
+LOADER = _taken(
+    dataset=dict,
+    sampler=dict | None,
+    batch_sampler=dict | None,
+    collate_fn=Callable,
+    worker_init_fn=Callable | None,
+    num_batch_per_epoch=int | None,
+    disable_subprocess_warning=bool,
+    bad_samples=str,
+)
 EXTRA_KEYS = {  # read before the constructor sees the dict
-    "default_hooks": {"priority"},
-    "custom_hooks": {"priority"},
-    "param_scheduler": {"convert_to_iter_based"},
-    "optim_wrapper": {"optimizer", "constructor", "paramwise_cfg"},
-    "train_cfg": {"by_epoch"},
-    "visualizer": {"name"},
+    "default_hooks": _taken(priority=int | str),
+    "custom_hooks": _taken(priority=int | str),
+    "param_scheduler": _taken(convert_to_iter_based=bool, begin=float, end=float),  # which may be parts of an epoch
+    "optim_wrapper": _taken(optimizer=dict, constructor=UNKNOWN, paramwise_cfg=dict | None),
+    "visualizer": _taken(name=str),
 }
-PARAMWISE = {
-    "custom_keys",
-    "bias_lr_mult",
-    "bias_decay_mult",
-    "norm_decay_mult",
-    "flat_decay_mult",
-    "dwconv_decay_mult",
-    "dcn_offset_lr_mult",
-    "bypass_duplicate",
-}
+PARAMWISE = _taken(
+    custom_keys=dict[str, dict[str, float | bool]],
+    bias_lr_mult=float | None,
+    bias_decay_mult=float | None,
+    norm_decay_mult=float | None,
+    flat_decay_mult=float | None,
+    dwconv_decay_mult=float | None,
+    dcn_offset_lr_mult=float | None,
+    bypass_duplicate=bool,
+)
 DEFAULT_HOOKS = {"runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint", "visualization"}
-PLAIN: dict[str, set[str]] = {  # dicts without a type whose keys are known
-    "env_cfg": {"cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"},
-    "env_cfg.mp_cfg": set(inspect.signature(set_multi_processing).parameters) - {"distributed"},
-    "randomness": {"seed", "diff_rank_seed", "deterministic"},
-    "auto_scale_lr": {"enable", "base_batch_size"},
+PLAIN: dict[str, Mapping[str, Taken]] = {  # dicts without a type whose keys are known
+    "env_cfg": _taken(cudnn_benchmark=bool, mp_cfg=dict, dist_cfg=dict, resource_limit=int),
+    "env_cfg.mp_cfg": {k: v for k, v in signature_of(set_multi_processing).taken.items() if k != "distributed"},
+    "randomness": _taken(seed=int | None, diff_rank_seed=bool, deterministic=bool),
+    "auto_scale_lr": _taken(enable=bool, base_batch_size=int),
     "optim_wrapper.paramwise_cfg": PARAMWISE,
-    "tta": {"scales", "flip"},
+    "custom_imports": _taken(imports=list[str] | str, allow_failed_imports=bool),
+    "tta": _taken(scales=list[float], flip=bool),
 }
-SINKS = {CheckpointHook: set(inspect.signature(Runner.save_checkpoint).parameters) - {"self"}}  # what **kwargs become
 DEFAULT_TYPES: dict[str, Callable] = {  # what a dict without a type builds
     "optim_wrapper": OptimWrapper,
     "val_cfg": ValLoop,
@@ -100,105 +118,162 @@ DEFAULT_TYPES: dict[str, Callable] = {  # what a dict without a type builds
     "log_processor": LogProcessor,
     "visualizer": Visualizer,
 }
+TYPED = re.compile(  # places whose dicts need a type
+    r"model(\.(backbone|neck|\w*head)(\.\d+)?)?|(default|custom)_hooks\.\w+|param_scheduler\.\d+|optim_wrapper\.optimizer"
+    r"|\w+_dataloader\.(dataset|sampler|batch_sampler)|.*pipeline\.\d+|\w+_evaluator(\.metrics)?\.\d+"
+)
+GIVEN = {"runner", "dataloader", "evaluator", "optimizer", "params", "dataset", "sampler", "batch_size"}  # by a Runner
+COMPLETE = {"model", "train_cfg", "param_scheduler", "optim_wrapper", "default_hooks", "custom_hooks"}
+COMPLETE |= {"val_evaluator", "test_evaluator"}  # where all arguments are given by the config or a Runner
+AT_LEAST = {"batch_size": 1, "num_workers": 0, "prefetch_factor": 1, "timeout": 0, "val_interval": 1, "max_iters": 0}
+
+Where = Callable[[str], str]  # dotted path -> the file and line, or the option, it comes from
 
 
-def check_top_level(cfg: Config, source: str) -> None:
-    """Unknown names: nearly a known one, or a part that nothing uses."""
+def check_top_level(cfg: Config, where: Where) -> None:
+    """Unknown names: nearly a known one, or a part that nothing uses. Known names: the type of their values."""
     for name, value in cfg.items():
+        if name in TOP_LEVEL:
+            _check_value(value, name, TOP_LEVEL[name], "a Runner", where)
         if name in KNOWN or name in PIPELINES:
             continue
         near = [k for k in KNOWN if difflib.SequenceMatcher(None, name, k).ratio() > 0.8]
-        if near:
-            raise ConfigError(f"{source}: {name} is not a key of a config{nearest(name, KNOWN)}")
+        if near and not any(name.startswith(f"{k}_") for k in near):  # val_evaluator_full is a name of one's own
+            raise _error(where, name, f" is not a key of a config{nearest(name, KNOWN)}")
         if isinstance(value, Mapping) and isinstance(value.get("type"), str) and not _is_used(name, value, cfg):
-            raise ConfigError(
-                f'{source}: {name} = dict(type="{value["type"]}", ...) is read by nothing; put it where it '
-                "belongs (model, train_dataloader ...) or remove it"
-            )
+            text = f' = dict(type="{value["type"]}", ...) is read by nothing; put it where it belongs (model, '
+            raise _error(where, name, f"{text}train_dataloader ...) or remove it")
 
 
-def check_section(value: Any, path: str, source: str) -> None:
+def check_section(value: Any, path: str, where: Where) -> None:
     """Check one value of a config and everything below it; `path` is its dotted path."""
     if isinstance(value, list | tuple):
         for index, child in enumerate(value):
-            check_section(child, f"{path}.{index}", source)
+            check_section(child, f"{path}.{index}", where)
     if not isinstance(value, Mapping):
         return
-    names = _allowed_keys(value, path, source)
-    if names is not None:
-        for key in value:
-            if key not in names and not key.startswith("_"):
-                raise ConfigError(
-                    f"{source}: {path}.{key} is not an argument of {_title(value, path)}{nearest(key, names)}"
-                )
-    missing = _missing(value, path, source)
+    built = _built_by(value, path, where)
+    signature = _arguments(built, value, path)
+    title = _title(value, path)
+    for key, child in value.items():
+        if signature is None or str(key).startswith("_"):
+            continue
+        if key not in signature.taken and not signature.is_open:
+            names = signature.taken
+            raise _error(where, f"{path}.{key}", f" is not an argument of {title}{nearest(str(key), names)}")
+        if key in signature.taken:
+            _check_value(child, f"{path}.{key}", signature.taken[key], title, where)
+    missing = _missing(built, value, path)
     if missing:
-        raise ConfigError(f"{source}: {path} ({_title(value, path)}) needs {' and '.join(missing)}")
-    if path == "default_hooks":
-        _check_hook_names(value, source)
+        raise _error(where, path, f"{'' if title == path else f' ({title})'} needs {' and '.join(missing)}")
+    _check_names(value, path, where)
     for key, child in value.items():
         if not (key == "paramwise_cfg" and "constructor" in value):  # another constructor has keys of its own
-            check_section(child, f"{path}.{key}", source)
+            check_section(child, f"{path}.{key}", where)
 
 
-def _allowed_keys(value: Mapping, path: str, source: str) -> set[str] | None:
-    """The keys the dict at `path` may have; None where that cannot be told."""
+def _check_value(value: Any, path: str, taken: Taken, title: str, where: Where) -> None:
+    """The type of an argument, and its least value where every Runner agrees on it."""
+    head, name = path.split(".")[0], path.split(".")[-1]
+    whole = head in ("train_cfg", "param_scheduler") and isinstance(value, float) and value.is_integer()
+    fault = wrong_type(int(value) if whole else value, taken)  # 1e5 iterations are a number of iterations
+    if not fault and (head == "train_cfg" or path == f"{head}.{name}" and head.endswith("_dataloader")):
+        least = AT_LEAST.get(name)
+        if least is not None and isinstance(value, int | float) and value < least:
+            fault = f"expects at least {least}"
+    if fault:
+        raise _error(where, path, f" = {_short(value)}: {title} {fault}")
+
+
+def _arguments(built: Any, value: Mapping, path: str) -> Signature | None:
+    """The keys the dict at `path` may have, and their types; None where that cannot be told."""
     if path in PLAIN:
-        return PLAIN[path]
+        return Signature(PLAIN[path])
     if path.endswith("_dataloader"):
-        return LOADER | (_parameters(DataLoader) or set())
-    if isinstance(value.get("type"), str):
-        built = _resolve(value["type"], path, source)
-    elif "type" in value:
-        built = value["type"]
-    elif path == "train_cfg":
-        built = EpochBasedTrainLoop if value.get("by_epoch") else IterBasedTrainLoop
-    elif path == "optim_wrapper" and "constructor" in value:  # several optimisers, each a dict of its own
-        built = None
-    else:
-        built = DEFAULT_TYPES.get(path)
-    names = _parameters(built) if callable(built) else None
+        return Signature({**signature_of(DataLoader).taken, **LOADER})
+    if not callable(built):
+        return None
+    signature = signature_of(built)
     head, *below = _names_of(path)
-    extra = EXTRA_KEYS.get(head, set()) if not below or head in NAMED[:2] and len(below) == 1 else set()
-    return None if names is None else names | extra | {"type"}
+    extra = EXTRA_KEYS.get(head, {}) if not below or head in NAMED[:2] and len(below) == 1 else {}
+    own = _taken(by_epoch=bool) if path == "train_cfg" and "type" not in value else {}
+    return Signature({**signature.taken, **extra, **own, "type": Taken()}, signature.is_open)
 
 
-def _missing(value: Mapping, path: str, source: str) -> list[str]:
-    """Arguments without a default that a part of the model is not given; elsewhere a Runner adds some of its own."""
-    built = _resolve(value["type"], path, source) if isinstance(value.get("type"), str) else None
-    if path.split(".")[0] != "model" or "init_cfg" in path or not callable(built):
+def _built_by(value: Mapping, path: str, where: Where) -> Any:
+    """The class or function that is called with the dict at `path`; None where that cannot be told."""
+    kind = value.get("type")
+    if isinstance(kind, str):
+        return _resolve(kind, path, where)
+    if "type" in value:
+        if not callable(kind) and path.split(".")[0] in REGISTRIES:
+            raise _error(where, f"{path}.type", f" = {_short(kind)} is not a name")
+        return kind
+    if path == "train_cfg":
+        return EpochBasedTrainLoop if value.get("by_epoch", "max_epochs" in value) else IterBasedTrainLoop
+    if path == "optim_wrapper" and "constructor" in value:  # several optimisers, each a dict of its own
+        return None
+    return DEFAULT_TYPES.get(path)
+
+
+def _missing(built: Any, value: Mapping, path: str) -> list[str]:
+    """A type, and arguments without a default that neither the config nor a Runner gives."""
+    if "type" not in value and TYPED.fullmatch(path):
+        return ["type"]
+    if path == "train_cfg" and not {"type", "by_epoch"} & set(value):
+        return ["by_epoch"]
+    names = _names_of(path)
+    if names[0] not in COMPLETE and names[-1] != "dataset" or "init_cfg" in names or not callable(built):
         return []
-    parameters = inspect.signature(built).parameters.values()
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [p.name for p in parameters if p.kind in kinds and p.default is p.empty and p.name not in value]
+    given = set(value) if names[0] == "model" else {*value, *GIVEN}
+    needed = {name for name, taken in signature_of(built).taken.items() if taken.required}
+    if path == "train_cfg":  # its length may stand in the base class
+        needed |= {"max_epochs", "max_iters"} & set(signature_of(built).taken)
+    return sorted(needed - given)
 
 
-def _resolve(name: str, path: str, source: str) -> Any:
+def _resolve(name: str, path: str, where: Where) -> Any:
     """What the registry that belongs to `path` holds under `name`; None where no registry is known to belong to it."""
     head, *below = _names_of(path)
     own, inner = REGISTRIES.get(head, ((), {}))
     part = next((part for part in reversed(below) if part in inner), None)
-    direct = len(below) <= (head in NAMED) or head == "model" and not any(part in LAYER_CFGS for part in below)
+    direct = len(below) <= (head in NAMED) or head == "model" and not any(part.endswith(LAYER_CFGS) for part in below)
     registries = inner[part] if part else own if direct else ()
-    found = _find(name, registries)
+    place = f"{path}.type"
+    found = _find(name, registries, place, where)
     if found is None and r.TRANSFORMS in registries and find_spec("mmcv") is not None:
         import_module("mmcv.transforms")  # registers them
-        found = _find(name.removeprefix("mmcv."), registries)
-    if found is not None:
-        return found
-    if not registries:
-        return None
-    valid = {n for registry in registries for n in _registered(registry)}
-    raise ConfigError(f'{source}: {path}.type = "{name}" is not registered{nearest(name, valid)}')
+        found = _find(name.removeprefix("mmcv."), registries, place, where)
+    if found is None and registries:
+        raise _error(where, place, f' = "{name}" is not registered{_registered_like(name, registries)}')
+    return found
 
 
-def _find(name: str, registries: tuple[Registry, ...]) -> Any:
+def _find(name: str, registries: tuple[Registry, ...], place: str, where: Where) -> Any:
     for registry in registries:
-        with suppress(RuntimeError):  # MMEngine's answer to a name it can neither find nor import
+        try:
             found = registry.get(name)
-            if found is not None:
-                return found
+        except RuntimeError:  # MMEngine's answer to a name it can neither find nor import
+            continue
+        except VisionpatchError:
+            raise
+        except Exception as error:  # whatever the package that the name begins with raises on being imported
+            raise _error(where, place, f' = "{name}": {type(error).__name__}: {error}') from error
+        if found is not None:
+            return found
     return None
+
+
+def _registered_like(name: str, registries: tuple[Registry, ...]) -> str:
+    """The nearest names and the first of all; where none is near, how a part of one's own gets registered."""
+    own = sorted({n for registry in registries for n in registry.module_dict})
+    valid = {n for registry in registries for n in _registered(registry)}
+    near = nearest(name, valid)
+    listed = own or sorted(valid)
+    shown = ", ".join(listed[:12]) + (f", ... ({len(valid)} in all)" if len(valid) > 12 else "")
+    if "did you mean" in near:
+        return f"{near} registered: {shown}"
+    return f'; registered: {shown}; a part of your own needs custom_imports = dict(imports=["its.module"])'
 
 
 def _names_of(path: str) -> list[str]:
@@ -213,35 +288,6 @@ def _registered(registry: Registry) -> Iterator[str]:
         node = node.parent
 
 
-@cache
-def _parameters(built: Callable) -> set[str] | None:
-    """Names a call of `built` takes; None where it hands unknown ones on to something unseen."""
-    if not inspect.isclass(built):
-        return None if _is_open(built) else _names(built)
-    names: set[str] = SINKS.get(built, set()).copy()
-    open_ended = False
-    for klass in built.__mro__:
-        if klass in (object, nn.Module, BaseModule) and open_ended and built not in SINKS:
-            return None
-        init = klass.__dict__.get("__init__")
-        if init is None or klass is object:
-            continue
-        names |= _names(init)
-        open_ended = _is_open(init)
-        if not open_ended:
-            break
-    return names
-
-
-def _names(function: Callable) -> set[str]:
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds} - {"self"}
-
-
-def _is_open(function: Callable) -> bool:
-    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
-
-
 def _is_used(name: str, value: Mapping, cfg: Config) -> bool:
     """Whether a helper variable stands somewhere below a known name: under its own name, or with all its items."""
 
@@ -254,12 +300,24 @@ def _is_used(name: str, value: Mapping, cfg: Config) -> bool:
     return any(search(cfg[known]) for known in KNOWN if known in cfg)
 
 
-def _check_hook_names(hooks: Mapping, source: str) -> None:
-    for name in hooks:
-        if name not in DEFAULT_HOOKS and difflib.get_close_matches(name, DEFAULT_HOOKS, n=1, cutoff=0.8):
-            raise ConfigError(
-                f"{source}: default_hooks.{name} is not one of the default hooks{nearest(name, DEFAULT_HOOKS)}"
-            )
+def _check_names(value: Mapping, path: str, where: Where) -> None:
+    """Names that are nearly those of default hooks; loader keys that are for training alone."""
+    if path in ("val_dataloader", "test_dataloader") and "bad_samples" in value:
+        text = ": evaluation never skips samples; only train_dataloader has bad_samples"
+        raise _error(where, f"{path}.bad_samples", text)
+    for name in value if path == "default_hooks" else ():
+        if name not in DEFAULT_HOOKS and difflib.get_close_matches(str(name), DEFAULT_HOOKS, n=1, cutoff=0.8):
+            text = f" is not one of the default hooks{nearest(name, DEFAULT_HOOKS)}"
+            raise _error(where, f"{path}.{name}", text)
+
+
+def _error(where: Where, path: str, text: str) -> ConfigError:
+    return ConfigError(one_line(f"{where(path)}: {path}{text}"))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:76]} ..."
 
 
 def _title(value: Mapping, path: str) -> str:

@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
+from visionpatch.engine.config_files import Origin
 from visionpatch.engine.guard import FiniteGuard
 from visionpatch.engine.loading import unwrapped
 from visionpatch.errors import ConfigError, DataError
@@ -91,7 +92,7 @@ def check_classes(model: nn.Module, dataset: Any, cfg: Mapping[str, Any], path: 
     if given is None or not classes or given == len(classes):
         return
     where = next(_paths_of("num_classes", cfg.get("model", {}), "model"), "model.num_classes")
-    source = f"{getattr(cfg, 'filename', None)}: " if getattr(cfg, "filename", None) else ""
+    source = f"{Origin(cfg.filename)(where)}: " if getattr(cfg, "filename", None) else ""
     raise ConfigError(
         f"{source}{where} = {given}, but {path} ({type(dataset).__name__}) has {len(classes)} classes; "
         f"set {where} = {len(classes)}"
