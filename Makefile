@@ -5,7 +5,7 @@ SAMPLE := data/sample
 RUN := work_dirs/quickstart
 CONFIG := configs/crossformer/crossformer-micro_fpn_1xb16-600_sample-96x96.py
 
-.PHONY: quickstart test lint format clean
+.PHONY: quickstart test fuzz lint format clean
 
 .venv/base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -23,8 +23,12 @@ quickstart: .venv/base  ## make a sample set, train on it, evaluate, draw
 		--show-dir $(RUN)/overlays --expect mIoU=60
 	@echo "overlays: $(RUN)/overlays/"
 
-test: .venv/dev  ## the whole suite
+test: .venv/dev  ## the whole suite, and the faults without assert statements
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -O -m pytest -n 2 -q tests/faults
+
+fuzz: .venv/dev  ## 10,000 malformed files and configs, for every night
+	OMP_NUM_THREADS=1 VISIONPATCH_FUZZ=10000 $(BIN)/python -m pytest -n 2 tests/fuzz
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -62,7 +62,7 @@ class Troubled(tiny.TinyDataset):
 
 
 @MODELS.register_module()
-class WideBackbone(tiny.TinyBackbone):
+class TwelveChannels(tiny.TinyBackbone):
     """Twelve channels, of which eight are handed on."""
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -277,7 +277,7 @@ def test_fault_07_another_run(tmp_path: Path, change: dict, text: str) -> None:
     else:
         cfg.merge_from_dict(change)
     if "model.backbone.width" in change:
-        cfg.model.backbone.type = "WideBackbone"
+        cfg.model.backbone.type = "TwelveChannels"
     with pytest.raises(WeightsError, match=text):
         train(cfg, resume=True)
 

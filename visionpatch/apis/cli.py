@@ -27,7 +27,7 @@ def run(main: Callable[[], Any]) -> None:
             raise
         report(error)
         status = error.status
-    except ImportError as error:  # an optional package; its own message names it
+    except (ImportError, OSError) as error:  # an optional package, a disk that is full while a log is written
         if os.environ.get(TRACEBACK, "0") not in ("", "0"):
             raise
         report(error)

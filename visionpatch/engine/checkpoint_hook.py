@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from visionpatch.engine.atomic import atomic_save, atomic_text
 from visionpatch.engine.checkpoint import load_checkpoint_file
+from visionpatch.engine.processes import together
 from visionpatch.errors import ConfigError, nearest
 from visionpatch.registry import HOOKS
 
@@ -116,9 +117,10 @@ class CheckpointHook(BaseCheckpointHook):
         finally:
             self.file_backend = backend
 
-    @master_only
     def _point(self, runner: Runner) -> None:
-        atomic_text(str(self.last_ckpt), Path(runner.work_dir) / POINTER)
+        with together():
+            if is_main_process():
+                atomic_text(str(self.last_ckpt), Path(runner.work_dir) / POINTER)
 
     @master_only
     def _publish_model(self, runner: Runner, ckpt_path: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from mmengine.dist import all_gather_object
 from mmengine.runner import Runner
 from torch import Tensor
 from torch.optim import Optimizer
@@ -38,15 +39,15 @@ class FiniteGuard:
 
     def attach(self, runner: Runner) -> None:
         """Watch the model's losses and the optimisers of a run."""
-        model: Any = bare(runner.model)
-        self.runner, self.model = runner, model
-        parse = self.model.parse_losses
+        self.runner, self.model = runner, bare(runner.model)
+        self._owner: Any = getattr(runner.model, "module", runner.model)
+        parse = self._owner.parse_losses
 
         def parse_losses(losses: dict[str, Any]) -> Any:
             self._losses |= {name: _detached(value) for name, value in losses.items()}
             return parse(losses)
 
-        self.model.parse_losses = parse_losses
+        self._owner.parse_losses = parse_losses
         for wrapper in optim_wrappers(runner.optim_wrapper).values():
             self._handles.append(wrapper.optimizer.register_step_pre_hook(self._before_step))
 
@@ -55,7 +56,7 @@ class FiniteGuard:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self.model.__dict__.pop("parse_losses", None)
+        self._owner.__dict__.pop("parse_losses", None)
 
     def before_iteration(self, data_batch: Any) -> None:
         self._batch, self._losses, self._skipped = data_batch, {}, False
@@ -87,7 +88,7 @@ class FiniteGuard:
     def _handle(self, bad: list[str], losses: Any) -> None:
         """Raise, or undo what the iteration did to the buffers."""
         hub = self.runner.message_hub
-        what = _description(bad, losses, self.runner.iter + 1, self._batch)
+        what = self._description(bad, losses)
         in_a_row = hub.runtime_info.get(COUNT, 0) + 1
         if in_a_row > self.allowed:
             raise NonFiniteLossError(
@@ -100,20 +101,25 @@ class FiniteGuard:
         for name, buffer in self.model.named_buffers():
             buffer.copy_(self._buffers[name])
 
+    def _description(self, bad: list[str], losses: Any) -> str:
+        """What is not finite; of several processes those are heard whose loss it is, or all where it is none's."""
+        own = (bool(_not_finite(self._losses)), _what(bad, losses, self.runner.iter + 1), _files(self._batch))
+        told = all_gather_object(own)
+        told = [one for one in told if one[0]] or told
+        return f"{told[0][1]}; samples: {', '.join(file for one in told for file in one[2])}"
+
 
 def check_losses(losses: Any, iteration: int, data_batch: Any) -> None:
     """Raise `NonFiniteLossError` when a loss (name -> scalar) is NaN or infinite."""
     bad = _not_finite(losses)
     if bad:
-        raise NonFiniteLossError(f"{_description(bad, losses, iteration, data_batch)}; {ADVICE}")
+        samples = ", ".join(_files(data_batch))
+        raise NonFiniteLossError(f"{_what(bad, losses, iteration)}; samples: {samples}; {ADVICE}")
 
 
-def _description(bad: list[str], losses: Any, iteration: int, data_batch: Any) -> str:
+def _what(bad: list[str], losses: Any, iteration: int) -> str:
     shown = ", ".join(f"{name} = {value:g}" for name, value in _scalars(losses).items())
-    return (
-        f"iteration {iteration}: {', '.join(bad) or 'a value of another process'} is not finite ({shown}); "
-        f"samples: {', '.join(_files(data_batch))}"
-    )
+    return f"iteration {iteration}: {', '.join(bad) or 'a value'} is not finite ({shown})"
 
 
 def _finite(tensors: list[Any]) -> bool:

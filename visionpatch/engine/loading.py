@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from visionpatch.engine.bad_samples import TolerantDataset, allowed
 from visionpatch.errors import ConfigError, DataError, VisionpatchError, WorkerError
-from visionpatch.random_state import kept, seeded
+from visionpatch.random_state import generators_of, kept, seeded
 from visionpatch.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 
 WORKER_ADVICE = (
@@ -76,13 +76,16 @@ class SeededDataset(Dataset):
     def __init__(self, dataset: Any, seed: int) -> None:
         self.dataset = dataset
         self.seed = seed
+        self._generators: list[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, key: int) -> Any:
         draw, index = divmod(int(key), len(self.dataset))
-        with seeded(self.seed, draw, index):
+        if self._generators is None:
+            self._generators = generators_of(self.dataset)
+        with seeded(self.seed, draw, index, own=self._generators):
             return self.dataset[index]
 
     def __getattr__(self, name: str) -> Any:
@@ -164,9 +167,14 @@ def batches(loader: DataLoader, start: int = 0) -> Iterator[Any]:
         raise_worker_error(error, name, loader.timeout, getattr(iterator, "_workers", ()))
         raise
     finally:
-        if not (done and loader.persistent_workers) and hasattr(iterator, "_shutdown_workers"):
-            iterator._shutdown_workers()  # left to the garbage collector it may wait for each of them
-            loader._iterator = None
+        if not (done and loader.persistent_workers):
+            _end_workers(loader, iterator)
+
+
+def close(loader: Any) -> None:
+    """End the loading processes that a loader keeps between its passes."""
+    if isinstance(loader, DataLoader):
+        _end_workers(loader, loader._iterator)
 
 
 def endless(loader: DataLoader, start: int = 0) -> Iterator[Any]:
@@ -208,6 +216,12 @@ def start_worker(
     seed_worker(worker_id, num_workers, rank, seed, disable_subprocess_warning=silent)
     if own is not None:
         own(worker_id)
+
+
+def _end_workers(loader: DataLoader, iterator: Any) -> None:
+    if hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()  # left to the garbage collector it may wait for each of them, or complain
+    loader._iterator = None
 
 
 def _function(given: Any) -> Any:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from visionpatch import random_state
 from visionpatch.engine.loading import batches, build_loader, endless, set_epoch
+from visionpatch.engine.processes import buffers_of_first
 from visionpatch.engine.stopping import StopRequest
 from visionpatch.errors import ConfigError
 from visionpatch.registry import LOOPS
@@ -166,7 +167,7 @@ class StoppableLoop:
 
     def run(self) -> dict:
         """The metrics of the whole dataset."""
-        loader, self.dataloader = self.dataloader, _Watched(self.dataloader, _request(self.runner))
+        loader, self.dataloader = self.dataloader, _Watched(self.dataloader, self.runner)
         try:
             return super().run()  # type: ignore[misc]
         except _Stopped:
@@ -198,12 +199,14 @@ class _Stopped(Exception):  # noqa: N818
 class _Watched:
     """A loader whose pass ends early when the run is asked to stop."""
 
-    def __init__(self, loader: Any, request: StopRequest) -> None:
+    def __init__(self, loader: Any, runner: Any) -> None:
         self.loader = loader
-        self.request = request
+        self.model = runner.model
+        self.request = _request(runner)
 
     def __iter__(self) -> Generator[Any, None, None]:
-        with random_state.kept(), closing(self.request.batches(batches(self.loader))) as stream:
+        stream = self.request.batches(batches(self.loader))
+        with random_state.kept(), buffers_of_first(self.model), closing(stream):
             for batch in stream:
                 yield batch
                 if self.request.signal is not None:

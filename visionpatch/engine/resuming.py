@@ -1,5 +1,6 @@
 """What a checkpoint holds so that a run goes on to the last bit, and how it is put back."""
 
+import copy
 import hashlib
 import platform
 import re
@@ -29,8 +30,13 @@ POINTER = "last_checkpoint"
 
 
 def bare(model: Any) -> nn.Module:
-    """The model without a distributed wrapper."""
-    return model.module if is_model_wrapper(model) else model
+    """The model without distributed wrappers; where its parts have one each, a copy that shares their tensors."""
+    model = model.module if is_model_wrapper(model) else model
+    parts = {name: part.module for name, part in model.named_children() if is_model_wrapper(part)}
+    if parts:
+        model = copy.copy(model)
+        model._modules = {**model._modules, **parts}
+    return model
 
 
 def optim_wrappers(wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, OptimWrapper]:

@@ -1,17 +1,20 @@
 """MMEngine's Runner with what it lacks: CPU processes, safe and loud weight loading, checks, a quiet log."""
 
+import logging
 import os
 import re
+import warnings
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import mmengine
 import torch
 from mmengine.config import Config
+from mmengine.dist import all_gather_object
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner as BaseRunner
 from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.checkpoint import weights_to_cpu
@@ -28,7 +31,8 @@ from visionpatch.engine.checkpoint import (
 )
 from visionpatch.engine.checkpoint_hook import CheckpointHook
 from visionpatch.engine.hooks import CheckHook
-from visionpatch.engine.loading import build_loader, raise_worker_error
+from visionpatch.engine.loading import build_loader, close, raise_worker_error
+from visionpatch.engine.processes import together
 from visionpatch.engine.resuming import (
     bare,
     check_resumable,
@@ -40,7 +44,7 @@ from visionpatch.engine.resuming import (
 )
 from visionpatch.engine.stopping import StopRequest
 from visionpatch.engine.work_dir import check_writable, training_in
-from visionpatch.errors import ConfigError, TrainingStopped
+from visionpatch.errors import ConfigError, TrainingStopped, VisionpatchError, WeightsError
 from visionpatch.registry import RUNNERS
 
 NOISE = "|".join(  # lines that tell the user nothing
@@ -99,11 +103,18 @@ class Runner(BaseRunner):
             self.register_hook(CheckHook())
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: Any) -> Any:
-        if self.distributed and not torch.cuda.is_available() and not is_model_wrapper(model):
-            find = self.cfg.get("find_unused_parameters", False)
-            default = dict(type="MMDistributedDataParallel", broadcast_buffers=False, find_unused_parameters=find)
-            model_wrapper_cfg = {**default, **(model_wrapper_cfg or {}), "device_ids": None}
-        return super().wrap_model(model_wrapper_cfg, model)
+        if self.distributed and not is_model_wrapper(model):
+            if model_wrapper_cfg is None:
+                own_step = getattr(type(model), "train_step", None) is not BaseModel.train_step
+                kind = "MMSeparateDistributedDataParallel" if own_step else "MMDistributedDataParallel"
+                find = self.cfg.get("find_unused_parameters", False)
+                model_wrapper_cfg = dict(type=kind, broadcast_buffers=False, find_unused_parameters=find)
+            if not torch.cuda.is_available():
+                _refuse_sync_bn(self.cfg, model)
+                model_wrapper_cfg = {"broadcast_buffers": False, **model_wrapper_cfg, "device_ids": None}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return super().wrap_model(model_wrapper_cfg, model)
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
@@ -128,13 +139,20 @@ class Runner(BaseRunner):
         Raises:
             TrainingStopped: SIGTERM or SIGINT came; the state after the last iteration is saved.
         """
-        with training_in(self.work_dir) if self.rank == 0 else nullcontext(), self.stop_request:
+        with ExitStack() as stack:
+            with together():
+                if self.rank == 0:
+                    stack.enter_context(training_in(self.work_dir))
+            stack.enter_context(self.stop_request)
             self._resumed = self._read_resumed()
             try:
                 return super().train()
             except RuntimeError as error:  # torch tells of a dead loading process wherever the code happens to be
                 raise_worker_error(error, "train_dataloader or val_dataloader")
                 raise
+            finally:
+                for loop in (self._train_loop, self._val_loop):
+                    close(getattr(loop, "dataloader", None))
 
     def test(self) -> dict:
         self._complete_weights = True
@@ -187,7 +205,8 @@ class Runner(BaseRunner):
             allow_partial=self._complete_weights or self.cfg.get("allow_partial_load", False),
         )
         self._has_loaded = True
-        self.logger.info(f"{filename}: {self.load_report.summary()}")
+        fits = not (self.load_report.missing or self.load_report.unexpected or self.load_report.wrong_shape)
+        self.logger.log(logging.INFO if fits else logging.WARNING, f"{filename}: {self.load_report.summary()}")
         return checkpoint
 
     def save_checkpoint(
@@ -213,31 +232,40 @@ class Runner(BaseRunner):
         if file_client_args or backend_args:
             raise ConfigError("checkpoints are saved to local folders: remove file_client_args and backend_args")
         ranks = states_of_ranks(self) if save_optimizer else None
-        if self.rank:
-            return
-        done = dict(epoch=self.epoch + 1, iter=self.iter) if by_epoch else dict(epoch=self.epoch, iter=self.iter + 1)
-        checkpoint: dict[str, Any] = dict(
-            meta={**done, **(meta or {}), **meta_of(self)},
-            state_dict=weights_to_cpu(bare(self.model).state_dict()),
-            message_hub=self.message_hub.state_dict(),
-        )
-        if save_optimizer:
-            checkpoint |= dict(optimizer=self.optim_wrapper.state_dict(), ranks=ranks)
-        if save_param_scheduler and self.param_schedulers is not None:
-            checkpoint["param_schedulers"] = states_of_schedulers(self.param_schedulers)
-        self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
-        to_plain(checkpoint)
-        atomic_save(checkpoint, Path(out_dir) / filename)
+        with together():
+            if self.rank:
+                return
+            done = dict(epoch=self.epoch + by_epoch, iter=self.iter + (not by_epoch))
+            checkpoint: dict[str, Any] = dict(
+                meta={**done, **(meta or {}), **meta_of(self)},
+                state_dict=weights_to_cpu(bare(self.model).state_dict()),
+                message_hub=self.message_hub.state_dict(),
+            )
+            if save_optimizer:
+                checkpoint |= dict(optimizer=self.optim_wrapper.state_dict(), ranks=ranks)
+            if save_param_scheduler and self.param_schedulers is not None:
+                checkpoint["param_schedulers"] = states_of_schedulers(self.param_schedulers)
+            self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
+            to_plain(checkpoint)
+            atomic_save(checkpoint, Path(out_dir) / filename)
 
     def _read_resumed(self) -> tuple[str, dict] | None:
         """The checkpoint to resume from, read before anything is built: its seed is the run's."""
         if not self._resume:
             return None
-        if self._load_from is not None:
-            source, checkpoint = str(self._load_from), fetch_checkpoint(self._load_from)
-        else:
-            source, checkpoint = find_resumable(self.work_dir, self.logger)
-        seed = checkpoint.get("meta", {}).get("seed")
+        with together():
+            if self._load_from is not None:
+                source, checkpoint = str(self._load_from), fetch_checkpoint(self._load_from)
+            else:
+                source, checkpoint = find_resumable(self.work_dir, self.logger)
+        meta = checkpoint.get("meta", {})
+        found = all_gather_object(meta.get("iter"))
+        if len(set(map(str, found))) > 1:
+            raise WeightsError(
+                f"{source}: the processes found checkpoints of different iterations ({', '.join(map(str, found))}): "
+                "the work_dir must be one folder that all of them share"
+            )
+        seed = meta.get("seed")
         if isinstance(seed, int) and seed != self.seed:
             if self._randomness_cfg.get("seed") is not None:
                 self.logger.warning(f"{source}: its seed {seed} is used, not the seed {self.seed} of the config")
@@ -246,8 +274,14 @@ class Runner(BaseRunner):
         return source, checkpoint
 
     def _restore(self, source: str, checkpoint: dict) -> None:
-        check_resumable(self, checkpoint, source)
-        load_training(self, checkpoint, source)
+        try:
+            check_resumable(self, checkpoint, source)
+            load_training(self, checkpoint, source)
+        except VisionpatchError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError) as error:
+            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise WeightsError(f"{source}: does not hold what a training saves ({text}); give another one") from error
         if checkpoint["meta"].get("stopped"):
             self.resumed_from_stop = Path(source)
         self._has_loaded = True
@@ -275,3 +309,9 @@ def _join_on_cpu(launcher: str) -> None:
         )
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
+
+
+def _refuse_sync_bn(cfg: Config, model: torch.nn.Module) -> None:
+    if cfg.get("sync_bn") or any(isinstance(module, torch.nn.SyncBatchNorm) for module in model.modules()):
+        given = f'sync_bn = "{cfg.sync_bn}"' if cfg.get("sync_bn") else "a layer of the model is SyncBN"
+        raise ConfigError(f'{given}: it works on GPUs only; in CPU processes use "BN" and leave sync_bn out')

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce, get_world_size
 
+from visionpatch.errors import TrainingStopped
+
 
 class Interrupted(BaseException):  # noqa: N818
     """A signal came while the run waited for data."""
@@ -37,6 +39,8 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+        if isinstance(error, TrainingStopped) and get_world_size() > 1:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a launcher ends the others when the first one has ended
 
     def agreed(self) -> bool:
         """Whether any process of the run was asked to stop; all of them must ask at the same place."""
@@ -60,6 +64,8 @@ class StopRequest:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
+            if "TORCHELASTIC_RUN_ID" in os.environ:
+                return  # torchrun passes on what may have come to all; it kills what does not end in time
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.signal = signal.Signals(number).name

@@ -20,7 +20,7 @@ LOCK = ".training"
 def check_writable(work_dir: str | Path) -> None:
     """Raise `SaveError` unless files can be made in `work_dir`, which is made where it is missing."""
     folder = Path(work_dir)
-    test = folder / f".writable.{os.getpid()}"
+    test = folder / f".writable.{socket.gethostname()}.{os.getpid()}"
     try:
         atomic_text("", test)
         test.unlink()
@@ -46,8 +46,7 @@ def training_in(work_dir: str | Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        yield
-    path.unlink(missing_ok=True)
+        yield  # the file stays: removing it would let a third process lock another file of the same name
 
 
 def _lock(file, path: Path) -> None:  # type: ignore[no-untyped-def]
