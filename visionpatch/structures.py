@@ -33,6 +33,7 @@ class DataSample(BaseDataElement):
     | sem_seg | PixelData | ``data``: label map (1, H, W), integer; 255 = ignored |
     | seg_logits | PixelData | ``data``: class scores (C, H, W), predictions only |
     | instances | InstanceData | ``bboxes`` (n, 4) x1 y1 x2 y2 in pixels, ``labels`` (n,), ``scores``, ``masks`` |
+    | ignored_instances | InstanceData | annotated objects that count neither as right nor as wrong: crowds |
     | label | Tensor | class indices (n,), int64 |
     | score | Tensor | class probabilities (C,), float |
     | image | Tensor | an image (C, H, W): a reconstruction, a generated picture |
@@ -47,6 +48,7 @@ class DataSample(BaseDataElement):
     pred_sem_seg = _typed("pred_sem_seg", PixelData, "Predicted label map (1, H, W).")
     seg_logits = _typed("seg_logits", PixelData, "Class scores (C, H, W).")
     gt_instances = _typed("gt_instances", InstanceData, "Annotated instances.")
+    ignored_instances = _typed("ignored_instances", InstanceData, "Annotated objects that count neither way: crowds.")
     pred_instances = _typed("pred_instances", InstanceData, "Predicted instances.")
     gt_label = _typed("gt_label", Tensor, "Class indices (n,), int64.")
     pred_label = _typed("pred_label", Tensor, "Predicted class indices (n,), int64.")
