@@ -24,11 +24,11 @@ quickstart: .venv/base  ## make a sample set, train on it, evaluate, draw
 	@echo "overlays: $(RUN)/overlays/"
 
 test: .venv/dev  ## the whole suite, and the faults without assert statements
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 	OMP_NUM_THREADS=1 $(BIN)/python -O -m pytest -n 2 -q tests/faults
 
 fuzz: .venv/dev  ## 10,000 malformed files and configs, for every night
-	OMP_NUM_THREADS=1 VISIONPATCH_FUZZ=10000 $(BIN)/python -m pytest -n 2 tests/fuzz
+	OMP_NUM_THREADS=1 VISIONPATCH_FUZZ=10000 $(BIN)/python -m pytest -n 2 --dist loadgroup tests/fuzz
 
 lint: .venv/dev
 	$(BIN)/ruff check .

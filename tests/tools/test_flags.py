@@ -23,7 +23,7 @@ FLAGS = {
     "convert_checkpoint.py": "source checkpoint out --trust-checkpoint",
     "what_is.py": "files --keys --config",
     "make_sample_dataset.py": "out --seed --train --val --size",
-    "image_demo.py": "image config --weights --device --out-dir --opacity --trust-checkpoint",
+    "image_demo.py": "image config --weights --device --out-dir --opacity --score-thr --trust-checkpoint",
 }
 
 

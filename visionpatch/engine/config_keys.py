@@ -44,6 +44,7 @@ TOP_LEVEL = {name: taken for name, taken in signature_of(Runner).taken.items() i
     custom_imports=dict | None,
     allow_partial_load=bool,
     tta=dict | None,
+    strategy=dict | None,  # of a FlexibleRunner
 )
 KNOWN = tuple(TOP_LEVEL)
 PIPELINES = ["train_pipeline", "val_pipeline", "test_pipeline", "tta_pipeline", "vis_backends"]
@@ -73,7 +74,7 @@ REGISTRIES: dict[str, tuple[tuple[Registry, ...], dict[str, tuple[Registry, ...]
     "visualizer": ((r.VISUALIZERS,), {"vis_backends": (r.VISBACKENDS,)}),
 }
 NAMED = ("default_hooks", "param_scheduler", "optim_wrapper")  # may hold dicts under names of one's own
-LAYER_CFGS = ("norm_cfg", "act_cfg", "conv_cfg", "upsample_cfg", "padding_cfg")  # layers, registered only by mmcv
+LAYER_CFGS = ("norm_cfg", "act_cfg", "conv_cfg", "upsample_cfg", "padding_cfg", "nms")  # of names no registry has
 LOADER = _taken(
     dataset=dict,
     sampler=dict | None,

@@ -82,7 +82,7 @@ def check_truth(dataset: Any, metrics: Iterable[Any], path: str) -> None:
                 raise DataError(f"{path}: {error}") from error
 
 
-def check_classes(model: nn.Module, dataset: Any, cfg: Mapping[str, Any], path: str) -> None:
+def check_classes(model: nn.Module, dataset: Any, cfg: Any, path: str) -> None:
     """Raise `ConfigError` when the model's ``num_classes`` differs from the number of the dataset's classes.
 
     A model without ``num_classes`` or a dataset without ``classes`` in its ``metainfo`` passes.

@@ -20,7 +20,7 @@ from visionpatch.engine.atomic import atomic_path
 from visionpatch.errors import DataError
 from visionpatch.registry import HOOKS
 
-FIELDS = ("sem_seg", "label", "score", "bboxes", "labels", "scores")
+FIELDS = ("sem_seg", "label", "score", "bboxes", "labels", "scores", "masks")
 
 
 @HOOKS.register_module()
@@ -58,6 +58,7 @@ def record_of(sample: Any) -> dict[str, Any]:
     """The predictions of a DataSample: img_path, and those of `FIELDS` it has, as numpy arrays.
 
     ``sem_seg`` (H, W) uint8 or uint16; ``label`` (n,); ``score`` (C,); ``bboxes`` (n, 4); ``labels``, ``scores`` (n,).
+    ``masks`` is a list of n run lengths in COCO's form, ``dict(size=[H, W], counts=(r,))``; see `mask_of`.
     """
     record: dict[str, Any] = dict(img_path=str(sample.get("img_path", sample.get("img_id", ""))))
     found: dict[str, Tensor] = {}
@@ -72,6 +73,8 @@ def record_of(sample: Any) -> dict[str, Any]:
             for name in ("bboxes", "labels", "scores")
             if name in sample.pred_instances
         }
+        if "masks" in sample.pred_instances:
+            record["masks"] = [run_lengths(mask) for mask in sample.pred_instances.masks.cpu().numpy()]
     record |= {name: value.detach().cpu().numpy() for name, value in found.items()}
     if "sem_seg" in record:
         record["sem_seg"] = record["sem_seg"].astype(np.uint8 if record["sem_seg"].max(initial=0) < 256 else np.uint16)
@@ -81,8 +84,9 @@ def record_of(sample: Any) -> dict[str, Any]:
 def write_predictions(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write records as `record_of` makes them; the file is whole or not there.
 
-    ``.npz``: ``img_path`` (n,) text and, for sample i, ``<i>/<field>``. ``.json``: a list of objects; a label map is
-    ``{"shape": [H, W], "runs": [[label, length], ...]}``, row by row.
+    ``.npz``: ``img_path`` (n,) text and, for sample i, ``<i>/<field>``; of masks ``<i>/masks`` are all run lengths in
+    turn, ``<i>/mask_sizes`` (n, 3) height, width and how many runs. ``.json``: a list of objects; a label map is
+    ``{"shape": [H, W], "runs": [[label, length], ...]}``, row by row; masks are objects of size and counts.
     """
     path = Path(path)
     with atomic_path(path) as part:
@@ -94,8 +98,14 @@ def write_predictions(path: str | Path, records: Iterable[Mapping[str, Any]]) ->
             for index, record in enumerate(records):
                 names.append(record["img_path"])
                 for field in FIELDS:
-                    if field in record:
-                        _write_array(archive, f"{index}/{field}", record[field])
+                    if field not in record:
+                        continue
+                    value = record[field]
+                    if field == "masks":
+                        sizes = [[*mask["size"], len(mask["counts"])] for mask in value]
+                        _write_array(archive, f"{index}/mask_sizes", np.array(sizes, np.int64).reshape(-1, 3))
+                        value = np.concatenate([np.zeros(0, np.int32), *(mask["counts"] for mask in value)])
+                    _write_array(archive, f"{index}/{field}", value)
             _write_array(archive, "img_path", np.array(names, dtype=np.str_))
 
 
@@ -131,6 +141,8 @@ def _read_npz(path: Path) -> list[dict[str, Any]]:
                 if not index.isdecimal() or int(index) >= len(records):
                     raise ValueError(f"{key} is of no sample")
                 records[int(index)][field] = _numbers(field, arrays[key])
+                if field == "masks":
+                    records[int(index)][field] = _split(arrays[key], arrays[f"{index}/mask_sizes"])
     return records
 
 
@@ -143,6 +155,20 @@ def _read_json(path: Path) -> list[dict[str, Any]]:
         {key: value if key == "img_path" else _from_json(key, value) for key, value in record.items()}
         for record in content
     ]
+
+
+def run_lengths(mask: ndarray) -> dict[str, Any]:
+    """A mask (H, W) as COCO's run lengths: of 0 and 1 in turn, column by column, the first one of 0."""
+    flat = np.asarray(mask, dtype=bool).T.ravel()
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    ends = np.concatenate([[0] if flat[:1].any() else [], changes, [flat.size]])
+    return dict(size=list(mask.shape), counts=np.diff(ends, prepend=0).astype(np.int32))
+
+
+def mask_of(runs: Mapping[str, Any]) -> ndarray:
+    """The mask (H, W), bool, of `run_lengths`."""
+    counts, (height, width) = runs["counts"], runs["size"]
+    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
 
 
 def _check_size(size: int) -> None:
@@ -165,6 +191,8 @@ def _write_array(archive: zipfile.ZipFile, name: str, array: ndarray) -> None:
 
 def _to_json(field: str, value: Any) -> Any:
     if field != "sem_seg":
+        if field == "masks":
+            return [dict(size=mask["size"], counts=mask["counts"].tolist()) for mask in value]
         return value.tolist() if isinstance(value, ndarray) else value
     flat = value.ravel()
     starts = np.flatnonzero(np.diff(flat, prepend=np.int64(-1)))
@@ -180,7 +208,26 @@ def _from_json(field: str, value: Any) -> Any:
             raise ValueError("the runs of sem_seg do not fill its shape, or its labels are not 0 to 65535")
         labels = labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
         return np.repeat(labels, lengths).reshape(height, width)
+    if field == "masks":
+        return [_checked_mask(mask["size"], np.array(mask["counts"], dtype=np.int64)) for mask in value]
     return _numbers(field, value) if isinstance(value, list) or field in FIELDS else value
+
+
+def _split(counts: ndarray, sizes: ndarray) -> list[dict[str, Any]]:
+    """The masks of a sample out of their joined run lengths."""
+    ends = sizes.reshape(-1, 3)[:, 2].cumsum()
+    if counts.ndim != 1 or (ends[-1] if len(ends) else 0) != len(counts):
+        raise ValueError("the run lengths of masks are not as many as mask_sizes says")
+    parts = np.split(counts, ends[:-1])
+    return [_checked_mask(size[:2].tolist(), part) for size, part in zip(sizes, parts)]
+
+
+def _checked_mask(size: Any, counts: ndarray) -> dict[str, Any]:
+    height, width = size
+    filled = counts.ndim == 1 and counts.dtype.kind in "iu" and counts.min(initial=0) >= 0
+    if not filled or min(height, width) < 0 or not counts.sum() == height * width < 1 << 31:
+        raise ValueError("the run lengths of a mask do not fill its size")
+    return dict(size=[int(height), int(width)], counts=counts.astype(np.int32))
 
 
 def _unpacked(record: dict) -> dict:

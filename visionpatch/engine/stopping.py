@@ -63,15 +63,17 @@ class StopRequest:
             yield batch
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
+        torchrun = "TORCHELASTIC_RUN_ID" in os.environ
         if self.signal is not None:
-            if "TORCHELASTIC_RUN_ID" in os.environ:
-                return  # torchrun passes on what may have come to all; it kills what does not end in time
+            if torchrun:  # it passes on what may have come to all, and kills what does not end in time
+                return
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.signal = signal.Signals(number).name
         if hasattr(signal, "SIGCHLD"):  # loading processes that got it too may end before the iteration does
             self._before.setdefault(signal.SIGCHLD, signal.signal(signal.SIGCHLD, signal.SIG_DFL))
-        message = f"\n{self.signal}: finishing the iteration and saving; once more to leave at once\n"
+        more = "" if torchrun else "; once more to leave at once"
+        message = f"\n{self.signal}: finishing the iteration and saving{more}\n"
         os.write(2, message.encode())  # print and logging are not safe in a handler
         if self._waiting:
             raise Interrupted
