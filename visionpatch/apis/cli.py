@@ -14,7 +14,7 @@ TRACEBACK = "VISIONPATCH_TRACEBACK"
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Call `main` and leave the process: status 0, or what it returns; one red line and a status after an error of ours.
+    """Call `main` and leave the process with 0, what it returns, or after an error of ours one red line and its status.
 
     The status is 2 for a user's error and 75 for a training that a signal stopped and that can go on.
 
