@@ -119,10 +119,13 @@ def print_report(console: "Console", split: str, report: "Report", max_cases: in
     table = Table("class", "name", "pictures", title=f"{split}: {report.samples} samples")
     if labelled:
         table.add_column("pixels", justify="right")
+    if report.objects.any():
+        table.add_column("objects", justify="right")
     for index, name in enumerate(report.classes):
         style = "yellow" if not report.images[index] else None
         share = [f"{report.pixels[index] / labelled:.2%}"] if labelled else []
-        table.add_row(str(index), escape(name), str(report.images[index]), *share, style=style)
+        objects = [str(report.objects[index])] if report.objects.any() else []
+        table.add_row(str(index), escape(name), str(report.images[index]), *share, *objects, style=style)
     console.print(table)
     if labelled:
         console.print(f"ignored: {report.ignored_pixels / (labelled + report.ignored_pixels):.2%} of the pixels")

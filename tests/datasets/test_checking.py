@@ -1,12 +1,13 @@
 """The pass over a dataset before training, and the command around it."""
 
 import importlib
+import json
 
 import cv2
 import numpy as np
 import pytest
 
-from visionpatch.datasets import ImageFolderDataset, PascalVOCDataset
+from visionpatch.datasets import CocoDataset, ImageFolderDataset, PascalVOCDataset
 from visionpatch.datasets.checking import check_dataset, find_overlap, loading_steps
 from visionpatch.datasets.sample_set import CLASSES, make_sample_dataset
 from visionpatch.datasets.transforms import LoadAnnotations, LoadImage
@@ -110,3 +111,23 @@ def test_command(fresh, tmp_path, capsys, change, message):
     status = importlib.import_module("check_dataset").main([str(config)])
     assert message in " ".join(capsys.readouterr().out.split())
     assert status == (1 if change else 0)
+
+
+def test_objects_are_counted(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 50, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "b.png"), np.ones((40, 51, 3), np.uint8))
+    entry = dict(image_id=1, category_id=1, bbox=[1, 1, 9, 9])
+    document = dict(
+        images=[dict(id=i, file_name=f"{name}.png", height=40, width=50) for i, name in enumerate("ab", 1)],
+        categories=[dict(id=1, name="cat"), dict(id=2, name="dog")],
+        annotations=[dict(entry, id=1), dict(entry, id=2), dict(entry, id=3, iscrowd=1), dict(entry, id=4, image_id=2)],
+    )
+    (tmp_path / "all.json").write_text(json.dumps(document))
+    data = CocoDataset(data_root=str(tmp_path), ann_file="all.json")
+    report = check_dataset(data, loading_steps([dict(type="LoadImage"), dict(type="LoadAnnotations", with_bbox=True)]))
+    assert report.objects.tolist() == [2, 0]
+    assert report.images.tolist() == [1, 0]
+    assert not report.ok
+    assert report.problems["unusable annotation"] == [
+        f"{tmp_path}/b.png: the objects are of a picture of 50x40 but its image is 51x40 (width x height)"
+    ]

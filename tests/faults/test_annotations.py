@@ -2,8 +2,11 @@
 
 import json
 
+import cv2
+import numpy as np
 import pytest
 
+from visionpatch.datasets import CocoDataset, LabelMeDataset
 from visionpatch.datasets.coco_json import read_coco
 from visionpatch.errors import DataError
 
@@ -108,3 +111,46 @@ def test_fault_14_classes_that_do_not_match(tmp_path):
         read_coco(write(tmp_path, coco()), ("cat", "dgo"))
     with pytest.raises(DataError, match='does not exist; did you mean "instances.json"'):
         read_coco(tmp_path / "instance.json")
+
+
+def dataset(folder, document, **arguments):
+    cv2.imwrite(str(folder / "a.jpg"), np.zeros((40, 50, 3), np.uint8))
+    write(folder, document)
+    load = [dict(type="LoadImage"), dict(type="LoadAnnotations", with_bbox=True), dict(type="PackInputs")]
+    return CocoDataset(data_root=str(folder), ann_file="instances.json", pipeline=load, **arguments)
+
+
+def test_fault_14_a_dataset_of_crowds_or_nothing_says_so(tmp_path):
+    crowd = coco(annotations=annotations((1, 1, 5, 5), iscrowd=1))
+    for document in (crowd, coco(annotations=[]), coco(annotations=annotations((60, 1, 5, 5)))):
+        with pytest.raises(DataError, match="instances.json: . objects in 1 images.*no usable object"):
+            dataset(tmp_path, document)
+        sample = dataset(tmp_path, document, filter_cfg=None)[0]["data_samples"]
+        expect(len(sample.gt_instances) == 0 and sample.gt_instances.bboxes.shape == (0, 4))
+        expect(len(dataset(tmp_path, document, test_mode=True)) == 1)
+    expect(len(dataset(tmp_path, crowd, test_mode=True)[0]["data_samples"].ignored_instances) == 1)
+
+
+def test_fault_14_what_a_dataset_left_out_is_logged_once(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr("visionpatch.datasets.detection.print_log", lambda text, *_: lines.append(text))
+    data = dataset(tmp_path, coco(annotations=annotations((1, 1, 5, 5), (60, 1, 5, 5), (1, 1, 0, 0))))
+    expect(len(data[0]["data_samples"].gt_instances) == 1)
+    expect(len(lines) == 1 and "left out: 1 box outside the picture, 1 zero or negative area" in lines[0], lines)
+
+
+def test_fault_14_duplicate_ids_can_be_dropped(tmp_path):
+    twice = coco(annotations=coco()["annotations"] * 2)
+    with pytest.raises(DataError, match='annotation 1 is there before; duplicates="drop" keeps the first'):
+        dataset(tmp_path, twice)
+    data = dataset(tmp_path, twice, duplicates="drop")
+    expect(data.read_report.left_out["duplicate id"] == 1 and len(data[0]["data_samples"].gt_instances) == 1)
+
+
+def test_fault_14_labelme(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(coco()))
+    with pytest.raises(DataError, match="a.json: .*for COCO files use CocoDataset"):
+        LabelMeDataset(data_root=str(tmp_path))
+    (tmp_path / "a.json").write_text('{"shapes": [')
+    with pytest.raises(DataError, match="a.json: no valid JSON.*cut off"):
+        LabelMeDataset(data_root=str(tmp_path))

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionpatch.datasets import FolderDataset, ListFileDataset
+from visionpatch.datasets import FolderDataset, LabelMeDataset, ListFileDataset, read_labelme
 from visionpatch.datasets.coco_json import read_coco
 from visionpatch.datasets.objects import ImageObjects
+from visionpatch.datasets.packed import PackedImages
 from visionpatch.datasets.segments import mask_of
 from visionpatch.datasets.transforms import LoadAnnotations
 from visionpatch.datasets.transforms.decode import decode_image, decode_labels
@@ -41,6 +42,15 @@ COCO = dict(
              segmentation=dict(size=[40, 50], counts=[0, 2000])),
         dict(id=3, image_id=1, category_id=2, bbox=[45.5, 30, 10, 20], area=8, iscrowd=0,
              segmentation=dict(size=[40, 50], counts="o0a]1")),
+    ],
+)  # fmt: skip
+LABELME = dict(
+    version="5.4.1", imagePath="../images/a.jpg", imageHeight=40, imageWidth=50, imageData=None,
+    shapes=[
+        dict(label="cat", points=[[1, 2], [10, 2], [10, 10.5]], shape_type="polygon", group_id=None, flags={}),
+        dict(label="dog", points=[[8, 9], [60, 30]], shape_type="rectangle", group_id=1),
+        dict(label="dog", points=[[20, 20], [22, 25]], shape_type="circle", group_id=1),
+        dict(label="tail", points=[[20, 20], [22, 25]], shape_type="line", group_id=None),
     ],
 )  # fmt: skip
 XML = """<?xml version="1.0" encoding="utf-8"?>
@@ -81,7 +91,7 @@ MASKS = [encoded(LABELS, suffix) for suffix in (".png", ".bmp", ".tif", ".pgm")]
 def folder(tmp_path_factory):
     """Three pictures and masks, and a place for the files under test."""
     root = tmp_path_factory.mktemp("fuzz")
-    for name in ("images", "masks"):
+    for name in ("images", "masks", "labelme"):
         (root / name).mkdir()
     for stem in "abc":
         (root / f"images/{stem}.jpg").write_bytes(IMAGES[1])
@@ -114,9 +124,9 @@ def changed_bytes(draw, files):
 
 
 @st.composite
-def changed_document(draw):
-    """The COCO document with up to four values replaced, taken away or doubled."""
-    document = copy.deepcopy(COCO)
+def changed_document(draw, original):
+    """A document with up to four values replaced, taken away or doubled."""
+    document = copy.deepcopy(original)
     for _ in range(draw(st.integers(1, 4))):
         places = list(walk(document))
         if not places:
@@ -168,29 +178,55 @@ def reads_coco(path, **kwargs) -> None:
         assert str(error).startswith(str(path))
         assert len(str(error).splitlines()) == 1
         return
-    for image in data.images:
+    for image, packed in zip(data.images, PackedImages(data.images)):
         check_objects(image, len(data.classes))
+        assert (packed.segmentations, packed.object_ids) == (image.segmentations, image.object_ids)
         for segmentation in filter(None, image.segmentations):
             if image.height * image.width <= MAX_PIXELS:
                 assert mask_of(segmentation, image.height, image.width).shape == (image.height, image.width)
 
 
-@share(0.12)
-@given(changed_document(), st.booleans())
+@share(0.1)
+@given(changed_document(COCO), st.booleans())
 def test_coco_entries(folder, document, lenient):
     (folder / "coco.json").write_text(json.dumps(document))
     arguments = dict(duplicates="drop", need_objects=False, with_masks=True) if lenient else {}
     reads_coco(folder / "coco.json", **arguments)
 
 
-@share(0.06)
+@share(0.04)
+@given(changed_document(LABELME))
+def test_labelme_entries(folder, document):
+    reads_labelme(folder / "labelme", json.dumps(document).encode())
+
+
+@share(0.02)
+@given(changed_bytes([json.dumps(LABELME).encode()]))
+def test_labelme_bytes(folder, data):
+    reads_labelme(folder / "labelme", data)
+
+
+def reads_labelme(folder, data) -> None:
+    (folder / "a.json").write_bytes(data)
+    try:
+        annotations = read_labelme(str(folder))
+        check_objects(annotations.images[0], len(annotations.classes))
+        load = [dict(type="LoadImage"), dict(type="LoadAnnotations", with_mask=True)]
+        sample = LabelMeDataset(data_root=str(folder), pipeline=load)[0]
+    except VisionpatchError as error:
+        assert len(str(error).splitlines()) == 1
+        return
+    assert sample["gt_masks"].shape == (len(sample["gt_bboxes"]), 40, 50)
+
+
+@share(0.04)
 @given(changed_bytes([json.dumps(COCO).encode()]))
 def test_coco_bytes(folder, data):
     (folder / "coco.json").write_bytes(data)
     reads_coco(folder / "coco.json")
 
 
-@share(0.04)
+@share(0.03)
 @given(ODD | st.dictionaries(st.sampled_from(["size", "counts"]), ODD | st.text(max_size=12) | st.lists(st.integers())))
 def test_segmentations(segmentation):
     try:
@@ -200,7 +236,7 @@ def test_segmentations(segmentation):
     assert (mask.shape, mask.dtype) == ((40, 50), bool)
 
 
-@share(0.08)
+@share(0.07)
 @given(changed_text(XML, WORDS), st.sampled_from(["utf-8", "utf-16", "latin-1"]), st.booleans())
 def test_voc_text(folder, text, encoding, drop):
     (folder / "a.xml").write_bytes(text.encode(encoding, "replace"))

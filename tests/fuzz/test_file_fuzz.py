@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fuzz.budget import share
 from visionpatch.engine.checkpoint import from_plain, load_checkpoint_file, load_state, state_dict_of
-from visionpatch.engine.predictions import read_predictions, write_predictions
+from visionpatch.engine.predictions import mask_of, read_predictions, run_lengths, write_predictions
 from visionpatch.errors import VisionpatchError
 
 CHECKPOINTS = ("zip.pth", "legacy.pth", "w.safetensors")
@@ -97,6 +97,7 @@ def good_predictions(folder: Path, name: str) -> bytes:
         labels = np.arange(12, dtype=np.uint8).reshape(3, 4) // 5
         records: list[dict[str, Any]] = [dict(img_path=f"{i}.png", sem_seg=labels + i) for i in range(2)]
         records.append(dict(img_path="x", bboxes=np.ones((2, 4)), labels=np.array([1, 2]), scores=np.ones(2)))
+        records[-1]["masks"] = [run_lengths(labels > i) for i in range(2)]
         write_predictions(path, records)
     return path.read_bytes()
 
@@ -105,7 +106,11 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 1 << 62) | st.floats() | st.text(max_size=3),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["img_path", "sem_seg", "shape", "runs", "label", "x"]), inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["img_path", "sem_seg", "shape", "runs", "label", "masks", "size", "counts"]),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=12,
 )
@@ -128,6 +133,7 @@ def test_damaged_predictions(folder: Path, name: str, data: st.DataObject) -> No
         assert isinstance(record["img_path"], str)
         arrays = [value for value in record.values() if isinstance(value, np.ndarray)]
         assert all(array.dtype.kind in "biuf" for array in arrays)
+        assert all(mask_of(runs).shape == tuple(runs["size"]) for runs in record.get("masks", ()))
 
 
 OPCODES = [

@@ -5,35 +5,46 @@ from .base import BaseDataset
 from .camvid import CamVidDataset
 from .cityscapes import CityscapesDataset
 from .classification import ImageFolderDataset, ListFileDataset
+from .coco import CocoDataset
 from .coco_json import read_coco
 from .coco_stuff import COCOStuffDataset
+from .detection import DetectionDataset
 from .folder import FolderDataset
+from .labelme import LabelMeDataset, read_labelme
 from .paths import data_path
-from .samplers import DefaultSampler, TrainSampler
+from .samplers import AspectRatioBatchSampler, DefaultSampler, TrainSampler
 from .segmentation import SegmentationDataset
 from .segments import mask_of
 from .voc import PascalVOCDataset
+from .voc_detection import VOCDetectionDataset
 from .voc_xml import read_voc, read_voc_objects
-from .wrappers import ConcatDataset, RepeatDataset
+from .wrappers import ConcatDataset, MultiImageMixDataset, RepeatDataset
 
 __all__ = [
     "ADE20KDataset",
+    "AspectRatioBatchSampler",
     "BaseDataset",
     "COCOStuffDataset",
     "CamVidDataset",
     "CityscapesDataset",
+    "CocoDataset",
     "ConcatDataset",
     "DefaultSampler",
+    "DetectionDataset",
     "FolderDataset",
     "ImageFolderDataset",
+    "LabelMeDataset",
     "ListFileDataset",
+    "MultiImageMixDataset",
     "PascalVOCDataset",
     "RepeatDataset",
     "SegmentationDataset",
     "TrainSampler",
+    "VOCDetectionDataset",
     "data_path",
     "mask_of",
     "read_coco",
+    "read_labelme",
     "read_voc",
     "read_voc_objects",
 ]

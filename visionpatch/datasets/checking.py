@@ -15,6 +15,7 @@ from .transforms import Compose, LoadAnnotations, LoadImage
 from .transforms.decode import read_bytes
 from .transforms.loading import value_counts
 
+SOURCES = dict(image="img_path", mask="seg_path", annotation="objects")  # keys of what a loader reads
 LOADERS = ("LoadImage", "LoadImageFromFile", "LoadAnnotations")
 
 
@@ -25,7 +26,8 @@ class Report:
     classes: tuple[str, ...]
     samples: int
     images: np.ndarray  # (C,) pictures in which the class occurs
-    pixels: np.ndarray  # (C,) pixels of the class; zeros for a classification set
+    pixels: np.ndarray  # (C,) pixels of the class; zeros where there are no label maps
+    objects: np.ndarray  # (C,) objects of the class, without the ignored ones; zeros where there are none
     ignored_pixels: int = 0
     problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     names: dict[str, str] = field(default_factory=dict)  # img_id -> path
@@ -44,12 +46,12 @@ def check_dataset(
     """Read every sample of `dataset` once.
 
     Args:
-        dataset: a segmentation or classification dataset.
+        dataset: a segmentation, detection or classification dataset.
         loading: the transforms that read image and mask; see `loading_steps`.
         progress: wraps the range of indices, e.g. ``rich.progress.track``.
     """
     classes = tuple(dataset.metainfo["classes"])
-    report = Report(classes, len(dataset), np.zeros(len(classes), np.int64), np.zeros(len(classes), np.int64))
+    report = Report(classes, len(dataset), *np.zeros((3, len(classes)), np.int64))
     steps = loading_steps(()) if loading is None else loading
     for index in progress(range(len(dataset))):
         _check_sample(dataset.get_data_info(index), steps, report)
@@ -83,20 +85,31 @@ def _check_sample(info: dict[str, Any], steps: Sequence[Callable], report: Repor
     if twin != path:
         report.problems["same content"].append(f"{path} = {twin}")
     for step in steps:
-        is_mask = isinstance(step, LoadAnnotations)
-        if is_mask and info.get("seg_path") is None:
+        what = _reads(step)
+        if info.get(SOURCES[what]) is None:
             continue
         try:
             info = step(info)
         except BadSampleError as error:
-            report.problems["unusable mask" if is_mask else "unusable image"].append(str(error))
+            report.problems[f"unusable {what}"].append(str(error))
             return
     _count(info, report)
 
 
+def _reads(step: Callable) -> str:
+    if not isinstance(step, LoadAnnotations):
+        return "image"
+    return "mask" if step.with_seg else "annotation"
+
+
 def _count(info: Mapping[str, Any], report: Report) -> None:
     number = len(report.classes)
-    if "gt_seg_map" in info:
+    if "objects" in info:
+        objects = info["objects"]
+        counts = np.bincount(objects.labels[~(objects.crowd | objects.difficult)], minlength=number)
+        report.objects += counts
+        report.images += counts > 0
+    elif "gt_seg_map" in info:
         counts = value_counts(info["gt_seg_map"]).astype(np.int64)
         report.pixels += counts[:number]
         report.images += counts[:number] > 0

@@ -8,11 +8,12 @@ from visionpatch.palette import Palette, colour_map
 
 
 def resolve_classes(
-    owner: str, default: Mapping[str, Any], given: Mapping[str, Any] | None
+    owner: str, default: Mapping[str, Any], given: Mapping[str, Any] | None, most: int = 255
 ) -> tuple[dict[str, Any], dict[int, int]]:
     """dict(classes, palette) out of a format's and the user's metainfo, and the map from old to chosen indices.
 
     The map is empty when all classes of the format are used in their order, or the user names classes of their own.
+    More than `most` classes are an error; in a mask 255 itself means ignored.
     """
     if not isinstance(given, Mapping | None):
         raise ConfigError(f"{owner}: metainfo is dict(classes=(...), palette=[...]), not {given!r}")
@@ -21,8 +22,9 @@ def resolve_classes(
     classes = _names(owner, given.get("classes", known))
     if not classes:
         raise ConfigError(f'{owner} needs metainfo=dict(classes=("name of class 0", "name of class 1", ...))')
-    if len(classes) > 255:
-        raise ConfigError(f"{owner}: {len(classes)} classes; a mask can tell 255 apart (255 itself means ignored)")
+    if len(classes) > most:
+        reason = "a mask can tell 255 apart (255 itself means ignored)" if most == 255 else f"at most {most} will do"
+        raise ConfigError(f"{owner}: {len(classes)} classes; {reason}")
     selection: dict[int, int] = {}
     palette = given.get("palette")
     if classes == known:

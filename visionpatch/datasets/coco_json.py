@@ -154,7 +154,7 @@ class _Reader:
             sides = [self._get(entry, side, "images", index) for side in ("height", "width")]
             if type(key) not in (int, str):
                 self._fail("images", index, entry, f"the id is an integer or a text, not {show(key)}")
-            if not isinstance(name, str) or not name.strip() or not _is_path(name):
+            if not isinstance(name, str) or not is_path(name):
                 self._fail("images", index, entry, f"file_name is the name of a file, not {show(name)}")
             for side in sides:
                 if type(side) not in NUMBERS or not 1 <= side <= MAX_SIDE or side != int(side):
@@ -258,9 +258,9 @@ def _is_number(value: Any) -> bool:
     return type(value) in NUMBERS and -LIMIT < value < LIMIT
 
 
-def _is_path(name: str) -> bool:
-    """Whether a file can have this name: no control characters, no halves of characters."""
-    return min(name) >= " " and not any("\ud800" <= c <= "\udfff" for c in name)
+def is_path(name: str) -> bool:
+    """Whether a file can have this name: not blank, no control characters, no halves of characters."""
+    return bool(name.strip()) and min(name) >= " " and not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,15 +1,16 @@
-"""Which sample comes next."""
+"""Which sample comes next, and which ones make a batch."""
 
 import math
 from collections.abc import Iterator, Sized
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
-from visionpatch.errors import DataError
+from visionpatch.errors import ConfigError, DataError
 from visionpatch.registry import DATA_SAMPLERS
 
 
@@ -103,3 +104,66 @@ class DefaultSampler(TrainSampler):
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True) -> None:
         super().__init__(dataset, shuffle, seed, infinite=False, round_up=round_up)
+
+
+@DATA_SAMPLERS.register_module()
+class AspectRatioBatchSampler(Sampler[list[int]]):
+    """Batches of pictures that are all wider than high, or all not: they need less padding.
+
+    What is left of both kinds when a pass ends makes the last batches together. The dataset's ``get_data_info`` gives
+    ``width`` and ``height``; each picture is asked once.
+
+    Args:
+        sampler: yields indices, or the keys of TrainSampler.
+        batch_size: samples of a batch.
+        drop_last: leave out the last batch of a pass if it is smaller.
+    """
+
+    def __init__(self, sampler: Any, batch_size: int, drop_last: bool = False) -> None:
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ConfigError(f"AspectRatioBatchSampler: batch_size is a positive integer, not {batch_size!r}")
+        self.sampler = sampler
+        self.dataset = sampler.dataset
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.start = 0
+        self._wide = np.full(len(self.dataset), -1, np.int8)  # -1: not asked yet
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start, self.start = self.start, 0  # at the first batch: a loader with workers asks for two iterators
+        yield from islice(self._batches(), start, None)
+
+    def __len__(self) -> int:
+        """Batches of one epoch."""
+        n = len(self.sampler)
+        return n // self.batch_size if self.drop_last else math.ceil(n / self.batch_size)
+
+    def skip(self, n: int) -> None:
+        """Let the next iteration begin `n` batches further on; no picture is read for it."""
+        self.start = n
+
+    def _batches(self) -> Iterator[list[int]]:
+        waiting: tuple[list[int], list[int]] = ([], [])
+        for key in self.sampler:
+            bucket = waiting[self._is_wide(key)]
+            bucket.append(key)
+            if len(bucket) == self.batch_size:
+                yield bucket[:]
+                bucket.clear()
+        rest = waiting[0] + waiting[1]
+        for first in range(0, len(rest), self.batch_size):
+            batch = rest[first : first + self.batch_size]
+            if len(batch) == self.batch_size or not self.drop_last:
+                yield batch
+
+    def _is_wide(self, key: int) -> int:
+        index = key % len(self._wide)
+        if self._wide[index] < 0:
+            info = self.dataset.get_data_info(index)
+            if "width" not in info:
+                raise ConfigError(
+                    f"AspectRatioBatchSampler: {type(self.dataset).__name__} does not know the sizes of its "
+                    "pictures; take batch_sampler out of the config"
+                )
+            self._wide[index] = info["width"] > info["height"]
+        return int(self._wide[index])

@@ -112,15 +112,15 @@ class SegmentationDataset(BaseDataset):
         """Stems, image files and mask files of the split, every one of them present."""
         images = self._index(self.img_dir, self.img_suffix, "img_suffix")
         if self.ann_file:
-            stems = [_strip(s, self.img_suffix, images) for s in read_split(self.ann_file)]
+            stems = [strip_suffix(s, self.img_suffix, images) for s in read_split(self.ann_file)]
         else:
             stems = sorted(images)
         source = self.ann_file or self.img_dir
-        _require_all(stems, images, source, self.img_dir, "image", self.img_suffix)
+        require_all(stems, images, source, self.img_dir, "image", self.img_suffix)
         masks: dict[str, str] = {}
         if self.seg_dir is not None:
             masks = self._index(self.seg_dir, self.seg_map_suffix, "seg_map_suffix")
-            _require_all(stems, masks, source, self.seg_dir, "mask", self.seg_map_suffix)
+            require_all(stems, masks, source, self.seg_dir, "mask", self.seg_map_suffix)
         stems = take(stems, indices)
         return stems, [images[s] for s in stems], [masks[s] for s in stems] if masks else []
 
@@ -150,7 +150,7 @@ def read_split(path: str) -> list[str]:
     return stems
 
 
-def _strip(stem: str, suffix: str | None, known: Mapping[str, str]) -> str:
+def strip_suffix(stem: str, suffix: str | None, known: Mapping[str, str]) -> str:
     """A line of a split list as a stem; lines that carry the file suffix are understood."""
     stem = stem.replace("\\", "/")
     if stem in known:
@@ -159,7 +159,7 @@ def _strip(stem: str, suffix: str | None, known: Mapping[str, str]) -> str:
     return short if short in known else stem
 
 
-def _require_all(
+def require_all(
     stems: Sequence[str], known: Mapping[str, str], source: str, folder: str, what: str, suffix: str | None
 ) -> None:
     missing = [stem for stem in stems if stem not in known]

@@ -73,7 +73,7 @@ def _fill(polygons: Sequence[list], height: int, width: int) -> np.ndarray:
     if length > min(max(10**6, 4 * height * width), 2**24):  # the filling takes memory for every step along it
         raise DataError(f"malformed segmentation: an outline of {length:.0f} pixels in a picture of {width}x{height}")
     runs = mask.merge(mask.frPyObjects(polygons, height, width))
-    return mask.decode(runs).astype(bool)
+    return mask.decode(runs).view(bool)
 
 
 def _length(polygon: list) -> float:

@@ -1,15 +1,16 @@
 """Datasets made of datasets."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from visionpatch.errors import ConfigError
-from visionpatch.random_state import mix
+from visionpatch.errors import BadSampleError, ConfigError
+from visionpatch.random_state import mix, seeded
 from visionpatch.registry import DATASETS
 
 from .base import BaseDataset
+from .transforms.base import Results
 
 
 @DATASETS.register_module()
@@ -94,6 +95,66 @@ class RepeatDataset(BaseDataset):
 
     def get_data_info(self, index: int) -> dict[str, Any]:
         return self.dataset.get_data_info(index % len(self.dataset))
+
+
+@DATASETS.register_module()
+class MultiImageMixDataset(BaseDataset):
+    """A dataset whose samples are mixed with others of it, for transforms such as Mosaic and MixUp.
+
+    Before a transform with a method ``get_indexes(dataset)`` the samples of these indices are put into
+    ``results["mix_results"]``. They are those of the same epoch, and which they are follows from (seed, epoch, index).
+
+    Args:
+        dataset: a dataset, or the dict to build it from; its pipeline loads and does not pack.
+        pipeline: transforms of the mixed sample, which end with PackInputs.
+    """
+
+    def __init__(
+        self, dataset: BaseDataset | Mapping[str, Any], pipeline: Sequence[Mapping[str, Any] | Callable]
+    ) -> None:
+        super().__init__(pipeline)
+        self.dataset = build(dataset)
+        self.metainfo = self.dataset.metainfo
+
+    @property
+    def seed(self) -> int:
+        return self.dataset.seed
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        self.dataset.seed = value
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: int) -> Any:
+        epoch, index = self.split_key(key)
+        first = epoch * len(self)
+        with seeded(mix(self.seed, 1), epoch, index, own=self._own_generators()):
+            results = self._part(first + index)
+            for position, step in enumerate(self.pipeline.transforms):
+                if hasattr(step, "get_indexes"):
+                    chosen = step.get_indexes(self.dataset)
+                    chosen = [chosen] if isinstance(chosen, int) else chosen
+                    results["mix_results"] = [self._part(first + int(other)) for other in chosen]
+                made = self.pipeline.apply(position, results)
+                if made is None:
+                    raise BadSampleError(f"{results.get('img_path')}: {type(step).__name__} returned nothing for it")
+                made.pop("mix_results", None)
+                results = made
+        return results
+
+    def get_data_info(self, index: int) -> dict[str, Any]:
+        return self.dataset.get_data_info(index)
+
+    def _part(self, key: int) -> Results:
+        part = self.dataset[key]
+        if "img" not in part:
+            raise ConfigError(
+                "MultiImageMixDataset: the dataset inside gives samples without img; its pipeline has to begin with "
+                "LoadImage, and PackInputs belongs to the end of the outer pipeline"
+            )
+        return part
 
 
 def build(item: BaseDataset | Mapping[str, Any]) -> BaseDataset:

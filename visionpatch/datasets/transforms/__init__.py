@@ -3,20 +3,28 @@
 from .base import BaseTransform, Compose
 from .crop import CenterCrop, RandomCrop, RandomResizedCrop
 from .flip import Pad, RandomFlip
+from .instances import FilterAnnotations
+from .jitter import LargeScaleJitter
 from .loading import LoadAnnotations, LoadImage
+from .mix import MixUp, Mosaic
 from .pack import PackInputs
 from .photometric import PhotoMetricDistortion
-from .resize import RandomResize, Resize, ResizeEdge
+from .resize import RandomChoiceResize, RandomResize, Resize, ResizeEdge
 
 __all__ = [
     "BaseTransform",
     "CenterCrop",
     "Compose",
+    "FilterAnnotations",
+    "LargeScaleJitter",
     "LoadAnnotations",
     "LoadImage",
+    "MixUp",
+    "Mosaic",
     "PackInputs",
     "Pad",
     "PhotoMetricDistortion",
+    "RandomChoiceResize",
     "RandomCrop",
     "RandomFlip",
     "RandomResize",

@@ -7,6 +7,10 @@ A transform takes and returns one dict. Keys the toolbox uses:
 | img | (H, W, 3) uint8 or uint16, BGR |
 | gt_seg_map | (H, W) uint8, class indices, 255 = ignored; its name is in ``seg_fields`` |
 | gt_label | class index, int |
+| objects | the ImageObjects of a detection dataset, from which LoadAnnotations makes the next four |
+| gt_bboxes, gt_bboxes_labels | (n, 4) float32 x1 y1 x2 y2 in pixels of `img`; (n,) int64 class indices |
+| gt_ignore_flags | (n,) bool, objects that count neither way: crowds, difficult ones |
+| gt_masks | (n, H, W) uint8, 0 or 1 |
 | img_path, seg_path, img_id, sample_idx | where the sample comes from |
 | ori_shape, img_shape, pad_shape | (H, W) of the file, before padding, after padding |
 | scale_factor | (w, h) resized / original |
@@ -57,19 +61,24 @@ class Compose(BaseTransform):
 
     def transform(self, results: Results) -> Results | None:
         out: Results | None = results
-        for position, step in enumerate(self.transforms):
+        for position in range(len(self.transforms)):
             assert out is not None
-            try:
-                out = step(out)
-            except KeyError as error:
-                have = ", ".join(map(str, results))
-                raise ConfigError(
-                    f"pipeline[{position}] ({type(step).__name__}) needs the key {error}, which no transform before it "
-                    f"made; present: {have}"
-                ) from error
+            out = self.apply(position, out)
             if out is None:
                 return None
         return out
+
+    def apply(self, position: int, results: Results) -> Results | None:
+        """The step numbered `position` alone."""
+        step = self.transforms[position]
+        try:
+            return step(results)
+        except KeyError as error:
+            have = ", ".join(map(str, results))
+            raise ConfigError(
+                f"pipeline[{position}] ({type(step).__name__}) needs the key {error}, which no transform before it "
+                f"made; present: {have}"
+            ) from error
 
     def __repr__(self) -> str:
         return "Compose(\n" + "".join(f"    {t!r},\n" for t in self.transforms) + ")"

@@ -9,10 +9,12 @@ from visionpatch.errors import ConfigError
 from visionpatch.registry import TRANSFORMS
 
 from .base import IGNORED, BaseTransform, Results, pair, span
+from .instances import crop_objects, scale_objects
 from .loading import value_counts
 from .resize import INTERPOLATIONS, check_interpolation, resize_array
 
-TRIES = 10  # of a crop that is not dominated by one class, or has the wanted area
+Window = tuple[slice, slice]  # rows, columns
+TRIES = 10  # of a crop that is not dominated by one class, shows an object, or has the wanted area
 
 
 @TRANSFORMS.register_module()
@@ -24,14 +26,26 @@ class RandomCrop(BaseTransform):
         cat_max_ratio: a window whose most frequent class covers this share or more of its labelled pixels, or that
             holds a single class, is drawn again, ten times at most. 1 takes the first window.
         ignore_index: label of pixels that do not count.
+        allow_negative_crop: where boxes are loaded, take windows without any object; otherwise the window is drawn
+            again, and the eleventh lies over an object drawn at random. Boxes are clipped to the window.
+        recompute_bbox: put the boxes around what is left of the masks.
     """
 
-    def __init__(self, crop_size: int | Sequence[int], cat_max_ratio: float = 1.0, ignore_index: int = IGNORED) -> None:
+    def __init__(
+        self,
+        crop_size: int | Sequence[int],
+        cat_max_ratio: float = 1.0,
+        ignore_index: int = IGNORED,
+        allow_negative_crop: bool = False,
+        recompute_bbox: bool = False,
+    ) -> None:
         self.crop_size = pair("RandomCrop: crop_size", crop_size)
         if not 0 < cat_max_ratio <= 1:
             raise ConfigError(f"RandomCrop: cat_max_ratio is in (0, 1], not {cat_max_ratio}")
         self.cat_max_ratio = cat_max_ratio
         self.ignore_index = ignore_index
+        self.allow_negative_crop = allow_negative_crop
+        self.recompute_bbox = recompute_bbox
 
     def transform(self, results: Results) -> Results:
         height, width = results["img"].shape[:2]
@@ -42,9 +56,29 @@ class RandomCrop(BaseTransform):
                 if self._is_mixed(labels[window]):
                     break
                 window = self._draw(height, width)
-        return crop(results, window)
+        if "gt_bboxes" in results and not self.allow_negative_crop:
+            window = self._over_object(results["gt_bboxes"][~results["gt_ignore_flags"]], window, height, width)
+        return crop(results, window, self.recompute_bbox)
 
-    def _draw(self, height: int, width: int) -> tuple[slice, slice]:
+    def _over_object(self, boxes: np.ndarray, window: Window, height: int, width: int) -> Window:
+        """`window` if one of the boxes reaches into it, or another one that shows an object; any if there is none."""
+        if not len(boxes):
+            return window
+        for _ in range(TRIES):
+            (top, bottom), (left, right) = ((side.start, side.stop) for side in window)
+            x1, y1, x2, y2 = boxes.T
+            if ((x1 < right) & (x2 > left) & (y1 < bottom) & (y2 > top)).any():
+                return window
+            window = self._draw(height, width)
+        x1, y1, x2, y2 = boxes[np.random.randint(len(boxes))]
+        sides = []
+        for middle, size, length in zip(((y1 + y2) / 2, (x1 + x2) / 2), self.crop_size, (height, width)):
+            pixel = min(int(middle), length - 1)
+            start = np.random.randint(max(pixel - size + 1, 0), min(pixel, max(length - size, 0)) + 1)
+            sides.append(slice(start, min(start + size, length)))
+        return sides[0], sides[1]
+
+    def _draw(self, height: int, width: int) -> Window:
         top = np.random.randint(0, max(height - self.crop_size[0], 0) + 1)
         left = np.random.randint(0, max(width - self.crop_size[1], 0) + 1)
         return slice(top, min(top + self.crop_size[0], height)), slice(left, min(left + self.crop_size[1], width))
@@ -103,13 +137,15 @@ class RandomResizedCrop(BaseTransform):
     def transform(self, results: Results) -> Results:
         results = crop(results, self._draw(*results["img"].shape[:2]))
         size = (self.scale[1], self.scale[0])
+        height, width = results["img_shape"]
         results["img"] = resize_array(results["img"], size, INTERPOLATIONS[self.interpolation])
         for key in results.get("seg_fields", ()):
             results[key] = resize_array(results[key], size, INTERPOLATIONS["nearest"])
+        scale_objects(results, (width, height), size)
         results["img_shape"] = self.scale
         return results
 
-    def _draw(self, height: int, width: int) -> tuple[slice, slice]:
+    def _draw(self, height: int, width: int) -> Window:
         low, high = self.aspect_ratio_range
         for _ in range(TRIES):
             area = height * width * np.random.uniform(*self.crop_ratio_range)
@@ -124,11 +160,12 @@ class RandomResizedCrop(BaseTransform):
         return slice(top, top + h), slice(left, left + w)
 
 
-def crop(results: Results, window: tuple[slice, slice]) -> Results:
-    """Cut `window` (rows, columns) out of the image and its label maps, as views."""
+def crop(results: Results, window: Window, recompute_bbox: bool = False) -> Results:
+    """Cut `window` (rows, columns) out of the image, its label maps and masks, as views; boxes are clipped to it."""
     results["img"] = results["img"][window]
     for key in results.get("seg_fields", ()):
         results[key] = results[key][window]
+    crop_objects(results, window, recompute_bbox)
     results["img_shape"] = results["img"].shape[:2]
     results.pop("pad_shape", None)
     return results

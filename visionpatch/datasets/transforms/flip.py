@@ -9,6 +9,7 @@ from visionpatch.errors import ConfigError, nearest
 from visionpatch.registry import TRANSFORMS
 
 from .base import IGNORED, BaseTransform, Results, pair
+from .instances import flip_objects, pad_objects
 from .resize import check_divisor
 
 FLIP_CODES = {"horizontal": 1, "vertical": 0, "diagonal": -1}
@@ -40,15 +41,13 @@ class RandomFlip(BaseTransform):
         results["flip"] = chosen < len(self.direction)
         results["flip_direction"] = self.direction[chosen] if results["flip"] else None
         if results["flip"]:
-            code = FLIP_CODES[results["flip_direction"]]
-            for key in ("img", *results.get("seg_fields", ())):
-                results[key] = cv2.flip(results[key], code)
+            flip(results, results["flip_direction"])
         return results
 
 
 @TRANSFORMS.register_module()
 class Pad(BaseTransform):
-    """Pad at the right and the bottom: the image with 0, label maps with 255.
+    """Pad at the right and the bottom: the image and masks with 0, label maps with 255.
 
     ``img_shape`` stays the shape before padding, ``pad_shape`` is the one after it.
 
@@ -85,8 +84,17 @@ class Pad(BaseTransform):
             results["img"] = _pad(results["img"], bottom, right, (self.pad_val["img"],) * 3)
             for key in results.get("seg_fields", ()):
                 results[key] = _pad(results[key], bottom, right, (self.pad_val["seg"],))
+            pad_objects(results, 0, 0, right, bottom)
         results["pad_shape"] = (h + bottom, w + right)
         return results
+
+
+def flip(results: Results, direction: str) -> None:
+    """Mirror everything in `results`."""
+    for key in ("img", *results.get("seg_fields", ())):
+        results[key] = cv2.flip(results[key], FLIP_CODES[direction])
+    height, width = results["img"].shape[:2]
+    flip_objects(results, direction != "vertical", direction != "horizontal", (width, height))
 
 
 def _pad(array: np.ndarray, bottom: int, right: int, value: Sequence[float]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Reading the image and the label map of a sample."""
+"""Reading the image, the label map and the objects of a sample."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -9,6 +9,7 @@ import numpy as np
 from visionpatch.errors import BadSampleError, ConfigError, DataError
 from visionpatch.registry import TRANSFORMS
 
+from ..segments import mask_of
 from .base import IGNORED, BaseTransform, Results, pair, where
 from .decode import MAX_PIXELS, decode_image, decode_labels, read_bytes, to_bgr
 
@@ -50,37 +51,83 @@ class LoadImage(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadAnnotations(BaseTransform):
-    """Read ``seg_path`` as ``gt_seg_map``: (H, W) uint8 class indices, 255 where a pixel has no class.
+    """Read the label map, or the objects, of a sample.
 
-    Palette PNGs give their indices. With ``reduce_zero_label`` the file's 0 becomes 255 and k becomes k - 1. A
-    ``label_map`` of the dataset ({value in the file: class index or 255}) is applied instead where there is one.
+    The label map: ``seg_path`` as ``gt_seg_map``, (H, W) uint8 class indices, 255 where a pixel has no class. Palette
+    PNGs give their indices. With ``reduce_zero_label`` the file's 0 becomes 255 and k becomes k - 1. A ``label_map`` of
+    the dataset ({value in the file: class index or 255}) is applied instead where there is one.
+
+    The objects: ``gt_bboxes`` (n, 4) float32, ``gt_bboxes_labels`` (n,) int64, ``gt_ignore_flags`` (n,) bool for crowds
+    and difficult objects, and ``gt_masks`` (n, H, W) uint8, 0 or 1. Where masks are loaded, objects without a valid
+    outline are ignored ones with an empty mask. All are in pixels of the file: in training they are loaded before the
+    picture is resized, for evaluation after it.
 
     Args:
         reduce_zero_label: None takes the dataset's.
         max_pixels: as in LoadImage.
+        with_seg: read the label map; None does so unless objects are asked for.
+        with_bbox: read boxes and labels.
+        with_mask: read masks as well.
 
     Raises:
         BadSampleError: the file cannot be read, is a colour picture, has another size than the image, or holds a value
-            that is neither a class index nor the ignored one.
+            that is neither a class index nor the ignored one; the objects belong to a picture of another size.
+        DataError: the dataset gives no label maps, or no objects.
     """
 
-    def __init__(self, reduce_zero_label: bool | None = None, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self,
+        reduce_zero_label: bool | None = None,
+        max_pixels: int = MAX_PIXELS,
+        with_seg: bool | None = None,
+        with_bbox: bool = False,
+        with_mask: bool = False,
+    ) -> None:
         self.reduce_zero_label = reduce_zero_label
         self.max_pixels = pair("LoadAnnotations: max_pixels", max_pixels)[0]
+        self.with_mask = with_mask
+        self.with_bbox = with_bbox or with_mask
+        self.with_seg = not self.with_bbox if with_seg is None else with_seg
 
     def transform(self, results: Results) -> Results:
+        if self.with_bbox:
+            self._load_objects(results)
+        if self.with_seg:
+            self._load_labels(results)
+        return results
+
+    def _load_objects(self, results: Results) -> None:
+        objects = results.get("objects")
+        if objects is None:
+            raise DataError(f"{where(results)}: the dataset gives no objects; with_bbox needs one such as CocoDataset")
+        size = objects.height, objects.width
+        _check_size(size, results, "the objects are of a picture of", where(results))
+        results["gt_bboxes"] = objects.boxes.copy()
+        results["gt_bboxes_labels"] = objects.labels.copy()
+        results["gt_ignore_flags"] = objects.crowd | objects.difficult
+        if self.with_mask:
+            results["gt_masks"] = np.zeros((len(objects.boxes), *size), np.uint8)  # (n, H, W)
+            for i, segmentation in enumerate(objects.segmentations):
+                try:
+                    columns = mask_of(segmentation, *size).T.view(np.uint8)  # COCO's masks lie column by column
+                except DataError:
+                    results["gt_ignore_flags"][i] = True
+                else:
+                    cv2.transpose(columns, dst=results["gt_masks"][i])
+
+    def _load_labels(self, results: Results) -> None:
         path = results.get("seg_path")
         if path is None:
-            raise DataError(f"{where(results)}: the dataset gives no mask (seg_path); set data_prefix.seg_map_path")
+            remedy = "set with_bbox=True, with_seg=False" if "objects" in results else "set data_prefix.seg_map_path"
+            raise DataError(f"{where(results)}: the dataset gives no mask (seg_path); {remedy}")
         labels = decode_labels(read_bytes(path), path, self.max_pixels)
-        _check_size(labels, results, path)
+        _check_size(labels.shape, results, "the mask is", path)
         if self.reduce_zero_label is not None:
             results["reduce_zero_label"] = self.reduce_zero_label
         results["gt_seg_map"] = self._to_classes(labels, results, path)
         fields = results.setdefault("seg_fields", [])
         if "gt_seg_map" not in fields:
             fields.append("gt_seg_map")
-        return results
 
     def _to_classes(self, labels: np.ndarray, results: Results, path: str) -> np.ndarray:
         classes: Sequence[str] | None = results.get("classes")
@@ -119,18 +166,17 @@ def value_counts(labels: np.ndarray) -> np.ndarray:
     return cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
 
 
-def _check_size(labels: np.ndarray, results: Results, path: str) -> None:
+def _check_size(size: tuple[int, ...], results: Results, what: str, path: str) -> None:
     expected = results.get("ori_shape")
-    if expected is not None and labels.shape != tuple(expected):
-        (h, w), (height, width) = labels.shape, expected
+    if expected is not None and size != tuple(expected):
+        (h, w), (height, width) = size, expected
         turned = (
             "; is the image rotated by its EXIF tag? LoadImage(ignore_orientation=True)"
             if (w, h) == (height, width)
             else ""
         )
-        raise BadSampleError(
-            f"{path}: the mask is {w}x{h} but its image {where(results)} is {width}x{height} (width x height){turned}"
-        )
+        image = "its image" if path == where(results) else f"its image {where(results)}"
+        raise BadSampleError(f"{path}: {what} {w}x{h} but {image} is {width}x{height} (width x height){turned}")
 
 
 def _bad_values(

@@ -11,6 +11,7 @@ from visionpatch.registry import TRANSFORMS
 
 from .base import BaseTransform, Results, pair, span, where
 from .decode import MAX_PIXELS
+from .instances import scale_objects
 
 INTERPOLATIONS = {
     "nearest": cv2.INTER_NEAREST,
@@ -23,7 +24,7 @@ INTERPOLATIONS = {
 
 @TRANSFORMS.register_module()
 class Resize(BaseTransform):
-    """Resize the image, and its label map with nearest neighbour.
+    """Resize the image, its boxes, and its label map and masks with nearest neighbour.
 
     Args:
         scale: (width, height); with `keep_ratio` the largest size that fits, whichever side is longer. 0 leaves it to
@@ -106,6 +107,34 @@ class RandomResize(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+class RandomChoiceResize(BaseTransform):
+    """Resize to one of several scales, each as likely as the others: multi-scale training.
+
+    Args:
+        scales: (width, height) pairs.
+        keep_ratio, size_divisor, interpolation: as Resize.
+    """
+
+    def __init__(
+        self,
+        scales: Sequence[Sequence[int]],
+        keep_ratio: bool = False,
+        size_divisor: int | None = None,
+        interpolation: str = "bilinear",
+    ) -> None:
+        if isinstance(scales, int) or not len(scales):
+            raise ConfigError(f"RandomChoiceResize: scales is a list of (width, height), not {scales!r}")
+        self.scales = [pair("RandomChoiceResize: scales", scale) for scale in scales]
+        self.keep_ratio = keep_ratio
+        self.size_divisor = check_divisor("RandomChoiceResize", size_divisor)
+        self.interpolation = check_interpolation("RandomChoiceResize", interpolation)
+
+    def transform(self, results: Results) -> Results:
+        chosen = self.scales[np.random.randint(len(self.scales))]
+        return resize(results, chosen, self.keep_ratio, self.size_divisor, self.interpolation)
+
+
+@TRANSFORMS.register_module()
 class ResizeEdge(BaseTransform):
     """Resize so that one edge has the length `scale`, keeping the aspect ratio; the other edge is rounded down.
 
@@ -148,6 +177,7 @@ def resize(
         results["img"] = resize_array(results["img"], step, INTERPOLATIONS[interpolation])
         for key in results.get("seg_fields", ()):
             results[key] = resize_array(results[key], step, cv2.INTER_NEAREST)
+    scale_objects(results, (w, h), steps[-1])
     factor = results.get("scale_factor", (1.0, 1.0))
     results["scale_factor"] = (factor[0] * steps[-1][0] / w, factor[1] * steps[-1][1] / h)
     results["scale"] = scale
