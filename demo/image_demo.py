@@ -1,4 +1,4 @@
-"""Segment a picture, or all pictures of a folder, and write them with the classes drawn over them.
+"""Predict a picture, or all pictures of a folder, and write them with the classes or the objects drawn over them.
 
 python demo/image_demo.py photo.jpg CONFIG_OR_NAME --weights work_dirs/NAME/best.pth --out-dir pictures
 """
@@ -20,6 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--device", help="cpu, cuda, cuda:1 ...; default: a GPU if there is one")
     p.add_argument("--out-dir", default="outputs", metavar="DIR", help="folder of the pictures (default: outputs)")
     p.add_argument("--opacity", type=float, default=0.5, help="of the colours, 0 to 1 (default: 0.5)")
+    p.add_argument("--score-thr", type=float, default=0.3, help="objects from this score on are drawn (default: 0.3)")
     cli.add_trust_flag(p)
     return p
 
@@ -31,15 +32,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rich.console import Console
     from rich.progress import track
 
-    from visionpatch.apis import SegmentationInferencer
+    from visionpatch.apis import build_inferencer
     from visionpatch.errors import BadSampleError
 
     with cli.trusting(args):
-        inferencer = SegmentationInferencer(args.config, args.weights, args.device)
+        inferencer = build_inferencer(args.config, args.weights, args.device)
+    inferencer.score_thr = args.score_thr
     out_dir = Path(args.out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     console, written = Console(soft_wrap=True), 0
-    for path in track(pictures, description="segmenting", console=console):
+    for path in track(pictures, description="predicting", console=console):
         try:
             sample = inferencer(path)[0]
         except BadSampleError as error:

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "visionpatch"
-BASE = {"distributions", "errors", "palette", "random_state", "registry", "structures", "visionpatch"}
+BASE = {"distributions", "errors", "palette", "paths", "random_state", "registry", "structures", "visionpatch"}
 # what each part may import besides itself
 ALLOWED = {
     "distributions": set(),
@@ -16,6 +16,7 @@ ALLOWED = {
     "registry": set(),
     "structures": set(),
     "palette": {"errors"},
+    "paths": set(),
     "__init__": {"distributions"},
     "ops": BASE,
     "layers": BASE | {"ops"},

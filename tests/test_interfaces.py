@@ -7,14 +7,18 @@ import pytest
 from visionpatch import registry
 
 NAMES = {
-    "MODELS": "Classifier CrossEntropyLoss CrossFormer DataPreprocessor DiceLoss EfficientNetLite FCNHead FPN FPNHead "
-    "LinearClsHead Segmentor UPerHead",
-    "DATASETS": "ADE20KDataset COCOStuffDataset CamVidDataset CityscapesDataset ConcatDataset FolderDataset "
-    "ImageFolderDataset ListFileDataset PascalVOCDataset RepeatDataset SegmentationDataset",
-    "DATA_SAMPLERS": "DefaultSampler InfiniteSampler TrainSampler",
-    "TRANSFORMS": "CenterCrop LoadAnnotations LoadImage LoadImageFromFile PackInputs PackSegInputs Pad "
-    "PhotoMetricDistortion RandomCrop RandomFlip RandomResize RandomResizedCrop Resize ResizeEdge",
-    "METRICS": "Accuracy IoUMetric",
+    "MODELS": "Classifier CrossEntropyLoss CrossFormer DataPreprocessor Detector DiceLoss EfficientNetLite FCNHead "
+    "FCNMaskHead FPN FPNHead FasterRCNN FocalLoss L1Loss LinearClsHead MaskRCNN RPNHead RetinaHead RetinaNet RoIAlign "
+    "Segmentor Shared2FCBBoxHead SingleRoIExtractor SmoothL1Loss StandardRoIHead UPerHead",
+    "TASK_UTILS": "AnchorGenerator DeltaXYWHBBoxCoder MaxIoUAssigner PseudoSampler RandomSampler",
+    "DATASETS": "ADE20KDataset COCOStuffDataset CamVidDataset CityscapesDataset CocoDataset ConcatDataset "
+    "FolderDataset ImageFolderDataset LabelMeDataset ListFileDataset MultiImageMixDataset PascalVOCDataset "
+    "RepeatDataset SegmentationDataset VOCDetectionDataset",
+    "DATA_SAMPLERS": "AspectRatioBatchSampler DefaultSampler InfiniteSampler TrainSampler",
+    "TRANSFORMS": "CenterCrop FilterAnnotations LargeScaleJitter LoadAnnotations LoadImage LoadImageFromFile MixUp "
+    "Mosaic PackDetInputs PackInputs PackSegInputs Pad PhotoMetricDistortion RandomChoiceResize RandomCrop RandomFlip "
+    "RandomResize RandomResizedCrop Resize ResizeEdge",
+    "METRICS": "Accuracy CocoMetric IoUMetric VOCMetric",
 }
 PACKAGES = ("backbones", "necks", "heads", "losses", "models", "datasets", "datasets.transforms", "evaluation")
 

@@ -21,7 +21,9 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("checkpoint", help="checkpoint file: .pth or .safetensors")
     cli.add_run_flags(p)
     p.add_argument(
-        "--out", metavar="FILE", help="write the predictions: .npz (arrays) or .json (label maps as run lengths)"
+        "--out",
+        metavar="FILE",
+        help="write the predictions: .npz (arrays) or .json (label maps and masks as run lengths)",
     )
     p.add_argument("--show", action="store_true", help="show every prediction in a window")
     p.add_argument("--show-dir", metavar="DIR", help="write every prediction as a picture")
@@ -72,7 +74,7 @@ def reaches(metrics: dict[str, float], name: str, least: float) -> bool:
     if name not in metrics:
         raise ConfigError(f"--expect {name}: no such metric{nearest(name, metrics)}")
     reached = metrics[name] >= least
-    print(f"{name} {metrics[name]:.2f} {'reaches' if reached else 'does not reach'} the expected {least:g}")
+    print(f"{name} {metrics[name]:.4g} {'reaches' if reached else 'does not reach'} the expected {least:g}")
     return reached
 
 
@@ -81,12 +83,12 @@ def build_tester(cfg: Any, args: argparse.Namespace) -> Any:
     from visionpatch.engine import build_runner
     from visionpatch.engine.checkpoint import fetch_checkpoint
     from visionpatch.engine.predictions import SavePredictionsHook
-    from visionpatch.visualization import SegVisualizationHook
+    from visionpatch.visualization import VisualizationHook
 
     fetch_checkpoint(args.checkpoint)  # a wrong file is found before the data are
     hooks: list[Any] = [SavePredictionsHook(args.out)] if args.out else []
     if args.show or args.show_dir:
-        hooks.append(SegVisualizationHook(show=args.show, out_dir=args.show_dir, wait_time=args.wait_time))
+        hooks.append(VisualizationHook(show=args.show, out_dir=args.show_dir, wait_time=args.wait_time))
     runner = build_runner(cfg)
     for hook in hooks:
         runner.register_hook(hook)

@@ -40,8 +40,8 @@ class DataSample(BaseDataElement):
 
     Metadata used by the toolbox: ``img_path``, ``seg_path``, ``img_id``, ``ori_shape`` (of the file), ``img_shape``
         (after the
-    pipeline, before padding), ``pad_shape`` (after padding), ``scale_factor`` (w, h), ``flip``, ``flip_direction``;
-    shapes are (H, W).
+    pipeline, before padding), ``pad_shape`` (its sides rounded up), ``batch_input_shape`` (of the padded batch),
+    ``scale_factor`` (w, h), ``flip``, ``flip_direction``; shapes are (H, W).
     """
 
     gt_sem_seg = _typed("gt_sem_seg", PixelData, "Label map (1, H, W).")

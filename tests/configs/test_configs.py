@@ -70,6 +70,22 @@ PUBLISHED = {  # parameters (millions) and multiply-accumulates (billions) at 10
 }  # fmt: skip
 
 
+PUBLISHED_COCO = {  # the same, at 1280 x 800
+    "crossformer-s_retinanet": (40.8, 282.0), "crossformer-b_retinanet": (62.1, 389.0),
+    "crossformer-pp-b_retinanet": (62.2, 389.0), "crossformer-s_mask-rcnn": (50.2, 301.0),
+    "crossformer-b_mask-rcnn": (71.5, 407.9), "crossformer-pp-s_mask-rcnn": (43.0, 287.4),
+    "crossformer-pp-b_mask-rcnn": (71.5, 408.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stem", PUBLISHED_COCO)
+def test_coco_configs_are_the_published_models(stem):
+    (entry,) = [m["Metadata"] for path, m in ENTRIES.items() if path.name.startswith(stem) and "coco" in path.name]
+    millions, billions = PUBLISHED_COCO[stem]
+    assert abs(entry["Parameters"] / 1e6 - millions) < 0.06
+    assert 0.985 * billions < entry["FLOPs"] / 1e9 < billions
+
+
 @pytest.mark.parametrize("stem", PUBLISHED)
 def test_ade20k_configs_are_the_published_models(stem):
     (entry,) = [m["Metadata"] for path, m in ENTRIES.items() if path.name.startswith(stem) and "ade20k" in path.name]

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from mmengine.structures import InstanceData
 
-from visionpatch.engine.predictions import read_predictions, write_predictions
+from visionpatch.engine.predictions import mask_of, read_predictions, record_of, run_lengths, write_predictions
 from visionpatch.errors import DataError
+from visionpatch.structures import DataSample
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".json"])
@@ -41,3 +44,48 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
             read_predictions(tmp_path / name)
     with pytest.raises(DataError, match="no such prediction file"):
         read_predictions(tmp_path / "none.npz")
+
+
+def detection(number: int) -> DataSample:
+    """`number` objects with masks of 7 x 5 pixels."""
+    sample = DataSample(metainfo=dict(img_path=f"{number}.jpg"))
+    generator = torch.Generator().manual_seed(number)
+    sample.pred_instances = InstanceData(
+        bboxes=torch.rand(number, 4, generator=generator),
+        labels=torch.arange(number),
+        scores=torch.rand(number, generator=generator),
+        masks=torch.rand(number, 7, 5, generator=generator) > 0.5,
+    )
+    return sample
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
+def test_objects_come_back_with_their_masks(tmp_path: Path, suffix: str) -> None:
+    samples = [detection(number) for number in (3, 0, 1)]
+    samples[0].pred_instances.masks[0] = False
+    samples[0].pred_instances.masks[1] = True
+    write_predictions(tmp_path / f"p{suffix}", [record_of(sample) for sample in samples])
+    records = read_predictions(tmp_path / f"p{suffix}")
+    assert [record["img_path"] for record in records] == ["3.jpg", "0.jpg", "1.jpg"]
+    for sample, record in zip(samples, records, strict=True):
+        pred = sample.pred_instances
+        for name in ("bboxes", "labels", "scores"):
+            assert record[name].reshape(pred[name].shape).tolist() == pred[name].tolist()
+        assert [mask_of(runs).tolist() for runs in record["masks"]] == pred.masks.tolist()
+
+
+def test_masks_are_cocos_run_lengths() -> None:
+    codec = pytest.importorskip("pycocotools.mask")
+    mask = np.array([[1, 0, 0], [1, 1, 0]], dtype=bool)
+    runs = run_lengths(mask)
+    assert runs["size"] == [2, 3] and runs["counts"].tolist() == [0, 2, 1, 1, 2]
+    theirs = codec.frPyObjects(dict(size=runs["size"], counts=runs["counts"].tolist()), 2, 3)
+    assert np.array_equal(codec.decode(theirs), mask) and np.array_equal(mask_of(runs), mask)
+
+
+@pytest.mark.parametrize("runs", ["[1, 2]", "[-1, 7]", "[6, 1]", '["a"]', "[1.5, 4.5]", "6"])
+def test_masks_that_do_not_fill_their_size_are_refused(tmp_path: Path, runs: str) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(f'[{{"img_path": "a", "masks": [{{"size": [2, 3], "counts": {runs}}}]}}]')
+    with pytest.raises(DataError, match=r"p.json: not a prediction file"):
+        read_predictions(path)

@@ -169,6 +169,9 @@ def test_fault_01_trust_is_a_flag_of_the_tools(tmp_path: Path, tool: str, monkey
     refusal(path, "refused")
 
 
+SEGMENTATION = ROOT / "configs/crossformer/crossformer-micro_fpn_1xb16-600_sample-96x96.py"
+
+
 def run_tool(tool: str, folder: Path, checkpoint: Path, *flags: str) -> None:
     """Give a checkpoint to a tool."""
     names = f"width = 8; log_level = 'ERROR'; experiment_name = '{folder.name} {uuid.uuid4()}'"
@@ -178,7 +181,7 @@ def run_tool(tool: str, folder: Path, checkpoint: Path, *flags: str) -> None:
     arguments = {
         "train.py": [config, "--resume", str(checkpoint)],
         "test.py": [config, str(checkpoint)],
-        "image_demo.py": [str(folder / "p.png"), config, "--weights", str(checkpoint)],
+        "image_demo.py": [str(folder / "p.png"), str(SEGMENTATION), "--weights", str(checkpoint)],
         "convert_checkpoint.py": ["plain", str(checkpoint), str(folder / "out.pth")],
     }[tool]
     path = ROOT / ("demo" if tool == "image_demo.py" else "tools") / tool

@@ -14,6 +14,8 @@ from visionpatch.heads import DecodeHead
 from visionpatch.registry import MODELS
 from visionpatch.structures import DataSample
 
+from .test_detection_contract import DETECTION_PARTS
+
 CHANNELS = (8, 12, 16, 20)
 CLASSES, HEIGHT, WIDTH = 5, 72, 56
 SEG = dict(channels=6, num_classes=CLASSES)
@@ -23,10 +25,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "UPerHead": dict(in_channels=CHANNELS, **SEG),
     "LinearClsHead": dict(in_channels=20, num_classes=CLASSES),
 }
-HEADS = sorted(
+REGISTERED = {
     name for name, member in MODELS.module_dict.items()
     if inspect.isclass(member) and member.__module__.startswith("visionpatch.heads")
-)  # fmt: skip
+}  # fmt: skip
+HEADS = sorted(REGISTERED - DETECTION_PARTS)
 
 
 def features(batch: int = 2) -> list[Tensor]:

@@ -90,7 +90,7 @@ def test_label_maps_that_are_missing_or_differ_in_size() -> None:
 
 
 def test_predictions_have_the_padded_size() -> None:
-    given = [DataSample(metainfo=dict(img_shape=(5, 6), pad_shape=(8, 8)))]
+    given = [DataSample(metainfo=dict(img_shape=(5, 6), batch_input_shape=(8, 8)))]
     (predicted,) = classifier_only().eval().predict([torch.randn(1, 2, 2, 2)], given)
     assert predicted.pred_sem_seg.data.shape == (1, 8, 8)
     with pytest.raises(DataError, match=r"\[\(4, 4\), \(8, 8\)\]"):

@@ -18,6 +18,7 @@ FLAGS = {
     "analyze_logs.py": "logs --keys --legend --title --out",
     "print_config.py": "config --save-path --cfg-options",
     "confusion_matrix.py": "config predictions --out --title --device --cfg-options",
+    "analyze_results.py": "config predictions --out-dir --number --score-thr --cfg-options",
     "check_dataset.py": "config --split --max-cases --cfg-options",
     "check_resume.py": "config --iterations --breaks --interval --cfg-options",
     "convert_checkpoint.py": "source checkpoint out --trust-checkpoint",

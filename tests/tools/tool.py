@@ -18,6 +18,7 @@ TOOLS = [
     "tools/analysis_tools/analyze_logs.py",
     "tools/analysis_tools/print_config.py",
     "tools/analysis_tools/confusion_matrix.py",
+    "tools/analysis_tools/analyze_results.py",
     "tools/check_dataset.py",
     "tools/check_resume.py",
     "tools/convert_checkpoint.py",

@@ -54,15 +54,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def draw_packed(packed: dict, metainfo: dict) -> Any:
-    """A packed sample as a picture (H, W, 3) BGR, its label map laid over it where it has one."""
+    """A packed sample as a picture (H, W, 3) BGR, its label map or its objects drawn over it where it has some."""
     import numpy as np
 
-    from visionpatch.visualization import draw_segmentation
+    from visionpatch.visualization import draw_objects, draw_segmentation
 
     image = packed["inputs"].numpy().transpose(1, 2, 0)
     if image.dtype != np.uint8:
         image = (image.astype(np.float32) * (255 / max(1, image.max()))).astype(np.uint8)
     image, sample = np.ascontiguousarray(image), packed["data_samples"]
+    if "gt_instances" in sample:
+        objects, ignored = sample.gt_instances, sample.get("ignored_instances")
+        return draw_objects(image, objects, metainfo["classes"], metainfo["palette"], ignored=ignored)
     if "gt_sem_seg" not in sample:
         return image
     labels = sample.gt_sem_seg.data.squeeze(0).numpy()

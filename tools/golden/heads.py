@@ -58,7 +58,7 @@ def run_seg(case: Mapping, arrays: Arrays, state: Mapping[str, Tensor], draw: Dr
     for prefix, short in HEADS.items():
         for name, key, head in _heads(model, prefix, short):
             logits, losses = _run_head(head, maps, labels)
-            outputs |= {f"{name}_logits": logits, f"{name}_logits_meanstd": _mean_std(logits)}
+            outputs |= {f"{name}_logits": logits, f"{name}_logits_meanstd": mean_std(logits)}
             outputs |= {f"{name}.{loss}": value for loss, value in losses.items()}
             total = total + sum(value for loss, value in losses.items() if "loss" in loss)
             if key == "decode_head":
@@ -181,7 +181,7 @@ def _run_head(head: Any, maps: Sequence[Tensor], labels: np.ndarray | None) -> t
     return seen[0], losses
 
 
-def _mean_std(x: Tensor) -> Tensor:
+def mean_std(x: Tensor) -> Tensor:
     return torch.stack([x.mean(), x.std(unbiased=False)])
 
 

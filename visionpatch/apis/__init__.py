@@ -8,6 +8,8 @@ _WHERE = {
     "get_config": "models",
     "get_model": "models",
     "count_macs": "flops",
+    "build_inferencer": "inferencer",
+    "DetectionInferencer": "detection",
     "SegmentationInferencer": "segmentation",
 }
 __all__ = sorted(_WHERE)

@@ -1,5 +1,7 @@
 """Readers of public formats, samplers, and the transforms of a sample."""
 
+from visionpatch.paths import data_path
+
 from .ade20k import ADE20KDataset
 from .base import BaseDataset
 from .camvid import CamVidDataset
@@ -11,7 +13,6 @@ from .coco_stuff import COCOStuffDataset
 from .detection import DetectionDataset
 from .folder import FolderDataset
 from .labelme import LabelMeDataset, read_labelme
-from .paths import data_path
 from .samplers import AspectRatioBatchSampler, DefaultSampler, TrainSampler
 from .segmentation import SegmentationDataset
 from .segments import mask_of

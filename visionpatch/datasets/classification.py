@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from visionpatch.errors import DataError, nearest
+from visionpatch.paths import data_path
 from visionpatch.registry import DATASETS
 
 from .base import BaseDataset, take
-from .paths import data_path, list_images, require_folder, suffix_counts
+from .paths import list_images, require_folder, suffix_counts
 
 
 class ClassificationDataset(BaseDataset):

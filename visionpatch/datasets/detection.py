@@ -8,13 +8,15 @@ from typing import Any
 from mmengine.logging import print_log
 
 from visionpatch.errors import ConfigError, DataError, nearest
+from visionpatch.palette import colour_map
+from visionpatch.paths import data_path
 
 from . import objects as why
 from .base import BaseDataset, take
 from .classes import resolve_classes
 from .objects import Annotations, ImageObjects
 from .packed import PackedImages
-from .paths import data_path, require_folder
+from .paths import require_folder
 
 FILTER = dict(filter_empty_gt=True, min_size=32)
 MOST_CLASSES = 2**16
@@ -56,7 +58,8 @@ class DetectionDataset(BaseDataset):
     ) -> None:
         super().__init__(pipeline, test_mode)
         name = type(self).__name__
-        given = {**(metainfo or {}), "classes": annotations.classes}
+        colours = colour_map(len(annotations.classes) + 1)[1:]  # the first is black
+        given = {"palette": colours, **(metainfo or {}), "classes": annotations.classes}
         self.metainfo, _ = resolve_classes(name, {}, given, most=MOST_CLASSES)
         self.metainfo["cat_ids"] = annotations.category_ids
         self.read_report = annotations.report

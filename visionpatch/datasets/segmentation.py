@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from visionpatch.errors import ConfigError, DataError, nearest
+from visionpatch.paths import data_path
 from visionpatch.registry import DATASETS
 
 from .base import BaseDataset, take
 from .classes import resolve_classes
-from .paths import data_path, index_files, require_folder, suffix_counts
+from .paths import index_files, require_folder, suffix_counts
 
 LOST = "wrong data_root, data_prefix, ann_file or suffix?"
 

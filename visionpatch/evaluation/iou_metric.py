@@ -3,7 +3,6 @@
 Letters: C classes, H, W label map.
 """
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from visionpatch.errors import BadSampleError, ConfigError, DataError, nearest
+from visionpatch.evaluation.common import as_text, class_names
 from visionpatch.palette import write_palette_png
 from visionpatch.registry import METRICS
 from visionpatch.structures import DataSample
@@ -93,7 +92,7 @@ class IoUMetric(BaseMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Reduce each sample to its areas, so that what the ranks exchange is small."""
-        num_classes = len(self._classes())
+        num_classes = len(class_names(self))
         for sample in data_samples:
             prediction = _map(sample, "pred_sem_seg")
             if self.output_dir is not None:
@@ -111,20 +110,14 @@ class IoUMetric(BaseMetric):
         if self.format_only:
             print_log(f"predictions written to {self.output_dir}", MMLogger.get_current_instance())
             return {}
-        total = sum(results, np.zeros((3, len(self._classes())), np.int64))
+        total = sum(results, np.zeros((3, len(class_names(self))), np.int64))
         accuracy, values = class_values(total, self.metrics, self.beta)
         if self.nan_to_num is not None:
             values = {name: np.nan_to_num(value, nan=self.nan_to_num) for name, value in values.items()}
-        text = "per class results:\n" + class_table(self._classes(), values)
+        text = "per class results:\n" + class_table(class_names(self), values)
         print_log(text, MMLogger.get_current_instance())
         means = {"aAcc": accuracy} | {f"m{name}": _nanmean(value) for name, value in values.items()}
         return {name: round(100 * value, 2) for name, value in means.items()}
-
-    def _classes(self) -> Sequence[str]:
-        classes = (self.dataset_meta or {}).get("classes")
-        if not classes:
-            raise DataError("IoUMetric: the data set's metainfo names no classes; give the data set `metainfo` classes")
-        return classes
 
     def _write(self, folder: Path, prediction: np.ndarray, sample: dict) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -195,9 +188,7 @@ def class_table(classes: Sequence[str], values: dict[str, np.ndarray]) -> str:
         table.add_column(name, justify="right")
     for i, label in enumerate(classes):
         table.add_row(str(label), *(f"{100 * value[i]:.2f}" for value in values.values()))
-    buffer = io.StringIO()
-    Console(file=buffer, width=120, force_terminal=False).print(table)
-    return buffer.getvalue().rstrip()
+    return as_text(table)
 
 
 def _nanmean(values: np.ndarray) -> float:

@@ -1,9 +1,38 @@
 """Heads: feature maps in, predictions and losses out."""
 
+from visionpatch.heads.anchor_head import AnchorHead
+from visionpatch.heads.anchors import AnchorGenerator
+from visionpatch.heads.bbox_head import Shared2FCBBoxHead
+from visionpatch.heads.box_coder import DeltaXYWHBBoxCoder
 from visionpatch.heads.decode_head import DecodeHead
 from visionpatch.heads.fcn import FCNHead
+from visionpatch.heads.fcn_mask import FCNMaskHead
 from visionpatch.heads.linear_cls import LinearClsHead
+from visionpatch.heads.matching import MaxIoUAssigner, PseudoSampler, RandomSampler
+from visionpatch.heads.retina import RetinaHead
+from visionpatch.heads.roi import StandardRoIHead
+from visionpatch.heads.roi_extractor import RoIAlign, SingleRoIExtractor
+from visionpatch.heads.rpn import RPNHead
 from visionpatch.heads.semantic_fpn import FPNHead
 from visionpatch.heads.uper import UPerHead
 
-__all__ = ["DecodeHead", "FCNHead", "FPNHead", "LinearClsHead", "UPerHead"]
+__all__ = [
+    "AnchorGenerator",
+    "AnchorHead",
+    "DecodeHead",
+    "DeltaXYWHBBoxCoder",
+    "FCNHead",
+    "FCNMaskHead",
+    "FPNHead",
+    "LinearClsHead",
+    "MaxIoUAssigner",
+    "PseudoSampler",
+    "RPNHead",
+    "RandomSampler",
+    "RetinaHead",
+    "RoIAlign",
+    "Shared2FCBBoxHead",
+    "SingleRoIExtractor",
+    "StandardRoIHead",
+    "UPerHead",
+]

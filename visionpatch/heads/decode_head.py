@@ -113,11 +113,13 @@ class DecodeHead(nn.Module):
     def predict(self, features: Sequence[Tensor], samples: Sequence[DataSample]) -> list[DataSample]:
         """Fill `seg_logits` (K, H, W) and `pred_sem_seg` (1, H, W) of each sample, at the size of the padded input.
 
-        That size is the samples' ``pad_shape``, or ``img_shape`` when nothing was padded.
+        That size is the samples' ``batch_input_shape``, or ``img_shape`` when nothing was padded.
         """
-        sizes = {tuple(s.get("pad_shape", s.get("img_shape", ())))[:2] for s in samples}
+        sizes = {tuple(s.get("batch_input_shape", s.get("img_shape", ())))[:2] for s in samples}
         if len(sizes) != 1 or sizes == {()}:
-            raise DataError(f"the samples of one batch need one pad_shape or img_shape (H, W), got {sorted(sizes)}")
+            raise DataError(
+                f"the samples of one batch need one batch_input_shape or img_shape (H, W), got {sorted(sizes)}"
+            )
         logits = resize(self(features), sizes.pop(), self.align_corners)
         for sample, scores in zip(samples, logits, strict=True):
             sample.seg_logits = PixelData(data=scores)

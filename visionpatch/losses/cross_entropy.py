@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visionpatch.errors import ConfigError, nearest
+from visionpatch.losses.reduction import weighted_sum
 from visionpatch.registry import MODELS
 
 
@@ -25,6 +26,8 @@ class CrossEntropyLoss(nn.Module):
     - softmax with class weights: the sum of the valid pixels' class weights;
     - sigmoid: C times the number of all (or, with ``avg_non_ignore=True``, of valid) pixels.
 
+    Detection heads give the divisor themselves, see `forward`.
+
     Args:
         use_sigmoid: binary cross entropy of each class against the rest instead of the softmax; `class_weight` then
             weighs the positive term of each class.
@@ -32,10 +35,12 @@ class CrossEntropyLoss(nn.Module):
         loss_weight: factor of the result.
         avg_non_ignore: see above. False, OpenMMLab's default, lets a crop that is mostly ignored count for less.
         ohem: ``dict(thresh=0.7, min_kept=100000)`` keeps the hard pixels only, see `hard_pixels`; the divisor stays.
+        use_mask: the mean binary cross entropy of logits against masks of the same shape, values 0 to 1.
         loss_name: key of the result in the head's losses; it is minimised when it contains "loss".
 
     Raises:
-        ConfigError: `ohem` with an unknown key or together with `use_sigmoid`; a wrong number of class weights.
+        ConfigError: `ohem` with an unknown key or together with `use_sigmoid`; a wrong number of class weights;
+            `use_mask` together with another choice.
     """
 
     class_weight: Tensor | None
@@ -48,10 +53,13 @@ class CrossEntropyLoss(nn.Module):
         *,
         avg_non_ignore: bool = False,
         ohem: Mapping[str, Any] | None = None,
+        use_mask: bool = False,
         loss_name: str = "loss_ce",
     ) -> None:
         super().__init__()
-        self.use_sigmoid = use_sigmoid
+        if use_mask and (use_sigmoid or ohem is not None or class_weight is not None):
+            raise ConfigError("CrossEntropyLoss: use_mask=True goes with neither use_sigmoid, class_weight nor ohem")
+        self.use_sigmoid, self.use_mask = use_sigmoid, use_mask
         self.loss_weight = loss_weight
         self.avg_non_ignore = avg_non_ignore
         self.ohem = None if ohem is None else _check_ohem(ohem, use_sigmoid)
@@ -59,13 +67,39 @@ class CrossEntropyLoss(nn.Module):
         weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
         self.register_buffer("class_weight", weight, persistent=False)
 
-    def forward(self, logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
-        """`logits` (B, C, H, W) or (B, C), `labels` (B, H, W) or (B,) int64 -> a scalar."""
-        weight = self.class_weight
-        if weight is not None and len(weight) != logits.shape[1]:
-            raise ConfigError(f"CrossEntropyLoss: {len(weight)} class weights for {logits.shape[1]} classes")
+    def forward(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        ignore_index: int = 255,
+        *,
+        weight: Tensor | None = None,
+        avg_factor: float | None = None,
+    ) -> Tensor:
+        """`logits` (B, C, H, W) or (B, C), `labels` (B, H, W) or (B,) int64 -> a scalar.
+
+        With an `avg_factor`, for `logits` (B, C): the sum of the losses, each times its `weight` (B,), over
+        `avg_factor`. No label is ignored then, and to the sigmoid a label outside [0, C) is none of the classes.
+        """
         logits = logits.float()
-        valid = labels != ignore_index
+        if self.use_mask:
+            return self.loss_weight * F.binary_cross_entropy_with_logits(logits, labels.float())
+        if self.class_weight is not None and len(self.class_weight) != logits.shape[1]:
+            raise ConfigError(f"CrossEntropyLoss: {len(self.class_weight)} class weights for {logits.shape[1]} classes")
+        if avg_factor is not None:
+            return self.loss_weight * weighted_sum(self._each(logits, labels), weight, avg_factor)
+        return self._per_pixel(logits, labels, ignore_index)
+
+    def _each(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of every label: (B,) of the softmax, (B, C) of the sigmoid."""
+        if not self.use_sigmoid:
+            return F.cross_entropy(logits, labels, weight=self.class_weight, reduction="none")
+        known = (labels >= 0) & (labels < logits.shape[1])
+        target = one_hot(labels, known, logits.shape[1])
+        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=self.class_weight, reduction="none")
+
+    def _per_pixel(self, logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
+        weight, valid = self.class_weight, labels != ignore_index
         if self.use_sigmoid:
             loss, divisor = self._sigmoid(logits, labels, valid)
         else:

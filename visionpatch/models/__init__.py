@@ -2,6 +2,7 @@
 
 from visionpatch.models.classifier import Classifier
 from visionpatch.models.data_preprocessor import DataPreprocessor
+from visionpatch.models.detector import Detector
 from visionpatch.models.segmentor import Segmentor
 
-__all__ = ["Classifier", "DataPreprocessor", "Segmentor"]
+__all__ = ["Classifier", "DataPreprocessor", "Detector", "Segmentor"]

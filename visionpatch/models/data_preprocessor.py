@@ -21,7 +21,7 @@ class DataPreprocessor(BaseDataPreprocessor):
     Args:
         mean, std: one value a channel, in RGB order where `bgr_to_rgb`, on the scale 0..255.
         bgr_to_rgb: the images of the pipeline are BGR; the network wants RGB.
-        pad_size_divisor: sides of the batch are rounded up to a multiple of it.
+        pad_size_divisor: sides are rounded up to a multiple of it.
         pad_val: value of the padding, after normalisation.
         seg_pad_val: label of the padding in training.
         uint16_max: value of a 16-bit image that corresponds to 255, e.g. 65535 or 16383; None: 16-bit images are an
@@ -56,20 +56,28 @@ class DataPreprocessor(BaseDataPreprocessor):
         """`inputs`: images (C, H, W) of any sizes; `data_samples`: their DataSamples or None.
 
         Returns the dict with `inputs` as one float batch (B, C, H, W) in channels_last memory. In training, label maps
-        are padded alike; every sample's metadata gains `pad_shape`.
+        and the masks of objects are padded alike. Every sample's metadata gains `pad_shape`, its own sides rounded up,
+        and `batch_input_shape`, the sides H, W of the batch.
         """
         data = self.cast_data(data)
         images, samples = data["inputs"], data.get("data_samples")
         images = [self._normalise(image, samples[i] if samples else None) for i, image in enumerate(images)]
-        height, width = (_round_up(max(side), self.pad_size_divisor) for side in zip(*(x.shape[-2:] for x in images)))
+        shapes = [tuple(_round_up(side, self.pad_size_divisor) for side in image.shape[-2:]) for image in images]
+        height, width = (max(sides) for sides in zip(*shapes))
         images = [_pad(image, height, width, self.pad_val) for image in images]
-        for sample in samples or ():
-            sample.set_metainfo({"pad_shape": (height, width)})
-            if training and "gt_sem_seg" in sample:
-                padded = _pad(sample.gt_sem_seg.data, height, width, self.seg_pad_val)
-                sample.gt_sem_seg = PixelData(data=padded)
+        for sample, shape in zip(samples or (), shapes):
+            sample.set_metainfo({"pad_shape": shape, "batch_input_shape": (height, width)})
+            if training:
+                self._pad_targets(sample, height, width)
         batch = torch.stack(images).contiguous(memory_format=torch.channels_last)
         return {**data, "inputs": batch}
+
+    def _pad_targets(self, sample: DataSample, height: int, width: int) -> None:
+        if "gt_sem_seg" in sample:
+            padded = _pad(sample.gt_sem_seg.data, height, width, self.seg_pad_val)
+            sample.gt_sem_seg = PixelData(data=padded)
+        if "gt_instances" in sample and "masks" in sample.gt_instances:
+            sample.gt_instances.masks = _pad(sample.gt_instances.masks, height, width, 0)
 
     def _normalise(self, image: Tensor, sample: DataSample | None) -> Tensor:
         """(C, H, W) integer to float32 (C, H, W)."""

@@ -39,3 +39,25 @@ def check_channels(path: str, reader: Any, source: Any) -> None:
         raise ConfigError(
             f"{path}.in_channels = {given}, but {name} gives {expected} channels; set in_channels to that"
         )
+
+
+def check_levels(
+    path: str, channels: int, strides_path: str, strides: Sequence[int], source: Any, *, exact: bool
+) -> None:
+    """Compares what a detection head reads, `channels` on levels of `strides`, with the maps `source` gives.
+
+    `exact`: it reads all maps; otherwise the first ones.
+
+    Raises:
+        ConfigError: naming `path`, what was given and what the source gives.
+    """
+    name, number = type(source).__name__, len(strides)
+    offered = tuple(source.out_channels) if exact else tuple(source.out_channels)[:number]
+    if set(offered) != {channels}:
+        raise ConfigError(f"{path} reads maps of {channels} channels, but {name} gives {list(source.out_channels)}")
+    given = tuple(source.out_strides) if exact else tuple(source.out_strides)[:number]
+    if tuple(strides) != given:
+        raise ConfigError(
+            f"{strides_path} = {list(strides)}, but {name} gives maps of strides {list(source.out_strides)}; set the "
+            "former to that (the strides of a neck follow from its in_strides, start_level and num_outs)"
+        )

@@ -14,6 +14,7 @@ from numpy import ndarray
 from visionpatch.errors import BadSampleError, ConfigError, MissingDependencyError
 from visionpatch.registry import HOOKS
 from visionpatch.structures import DataSample
+from visionpatch.visualization.detection import draw_object_pair
 from visionpatch.visualization.segmentation import draw_pair
 
 NO_WINDOW = (
@@ -22,9 +23,9 @@ NO_WINDOW = (
 )
 
 
-@HOOKS.register_module()
-class SegVisualizationHook(Hook):
-    """Draws every tested picture: ground truth and prediction, with a legend.
+@HOOKS.register_module(name=["VisualizationHook", "SegVisualizationHook", "DetVisualizationHook"])
+class VisualizationHook(Hook):
+    """Draws every tested picture, ground truth and prediction: objects where the samples hold objects, else label maps.
 
     Args:
         out_dir: folder of the pictures, ``<name of the image>.png``; None writes none.
@@ -32,6 +33,7 @@ class SegVisualizationHook(Hook):
         wait_time: seconds a shown picture stays; 0 waits for a key.
         interval: draw every `interval`-th picture.
         opacity: of the colours.
+        score_thr: predicted objects of a lower score are not drawn.
     """
 
     def __init__(
@@ -41,20 +43,22 @@ class SegVisualizationHook(Hook):
         wait_time: float = 2.0,
         interval: int = 1,
         opacity: float = 0.5,
+        score_thr: float = 0.3,
     ) -> None:
         if interval < 1:
-            raise ConfigError(f"SegVisualizationHook: interval = {interval}, expected 1 or more")
+            raise ConfigError(f"VisualizationHook: interval = {interval}, expected 1 or more")
         if show:
             check_display()
         self.out_dir = Path(out_dir) if out_dir else None
-        self.show, self.wait_time, self.interval, self.opacity = show, wait_time, interval, opacity
+        self.show, self.wait_time, self.interval = show, wait_time, interval
+        self.opacity, self.score_thr = opacity, score_thr
         self._seen = 0
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         metainfo = runner.test_dataloader.dataset.metainfo
         for sample in outputs or ():
-            if self._seen % self.interval == 0 and "pred_sem_seg" in sample:
-                self._emit(draw_sample(sample, metainfo, self.opacity), Path(sample.img_path).stem)
+            if self._seen % self.interval == 0 and ("pred_sem_seg" in sample or "pred_instances" in sample):
+                self._emit(draw_sample(sample, metainfo, self.opacity, self.score_thr), Path(sample.img_path).stem)
             self._seen += 1
 
     def _emit(self, picture: ndarray, name: str) -> None:
@@ -65,14 +69,20 @@ class SegVisualizationHook(Hook):
             show(picture, name, self.wait_time)
 
 
-def draw_sample(sample: DataSample, metainfo: Mapping[str, Any], opacity: float = 0.5) -> ndarray:
+def draw_sample(
+    sample: DataSample, metainfo: Mapping[str, Any], opacity: float = 0.5, min_score: float = 0.3
+) -> ndarray:
     """The file of a predicted sample with its ground truth, where it has one, and its prediction (H, W, 3), BGR."""
     image = cv2.imread(str(sample.img_path), cv2.IMREAD_COLOR)
     if image is None:
         raise BadSampleError(f"{sample.img_path}: the image that was predicted cannot be read for drawing")
+    classes, palette = metainfo["classes"], metainfo["palette"]
+    if "pred_instances" in sample:
+        objects, ignored = (sample.get(name) for name in ("gt_instances", "ignored_instances"))
+        return draw_object_pair(image, objects, sample.pred_instances, classes, palette, opacity, min_score, ignored)
     truth = sample.gt_sem_seg.data.squeeze(0).cpu().numpy() if "gt_sem_seg" in sample else None
     prediction = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
-    return draw_pair(image, truth, prediction, metainfo["classes"], metainfo["palette"], opacity)
+    return draw_pair(image, truth, prediction, classes, palette, opacity)
 
 
 def show(picture: ndarray, title: str, wait_time: float) -> None:

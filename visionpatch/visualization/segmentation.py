@@ -74,10 +74,17 @@ def draw_pair(
 ) -> ndarray:
     """The prediction, with the ground truth (if there is one) to its left, each with a title and a legend."""
     panels = [("ground truth", truth)] if truth is not None else []
-    drawn = []
-    for title, labels in [*panels, ("prediction", prediction)]:
-        picture = draw_segmentation(image, labels, classes, palette, opacity)
-        drawn.append(np.vstack([_title(title, picture.shape[1]), picture]))
+    return side_by_side(
+        [
+            (title, draw_segmentation(image, labels, classes, palette, opacity))
+            for title, labels in [*panels, ("prediction", prediction)]
+        ]
+    )
+
+
+def side_by_side(panels: Sequence[tuple[str, ndarray]]) -> ndarray:
+    """Pictures (H, W, 3) from left to right, each under its title."""
+    drawn = [np.vstack([_title(title, picture.shape[1]), picture]) for title, picture in panels]
     height, gap = max(p.shape[0] for p in drawn), 8
     padded = [
         cv2.copyMakeBorder(p, 0, height - p.shape[0], 0, gap * (i < len(drawn) - 1), cv2.BORDER_CONSTANT, value=PAPER)
