@@ -48,13 +48,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         key = index + (args.epoch * len(dataset) if getattr(dataset, "takes_epoch_keys", False) else 0)
         packed = dataset[key]
         stem = Path(packed["data_samples"].get("img_path", f"sample_{index}")).stem
-        cv2.imwrite(str(out_dir / f"{index:04d}_{stem}.png"), draw_packed(packed, dataset.metainfo))
+        cv2.imwrite(
+            str(out_dir / f"{index:04d}_{stem}.png"), draw_packed(packed, dataset.metainfo, args.split != "train")
+        )
     console.print(f"wrote {number} of {len(dataset)} samples to {out_dir}/")
     return 0
 
 
-def draw_packed(packed: dict, metainfo: dict) -> Any:
-    """A packed sample as a picture (H, W, 3) BGR, its label map or its objects drawn over it where it has some."""
+def draw_packed(packed: dict, metainfo: dict, evaluated: bool = False) -> Any:
+    """A packed sample as a picture (H, W, 3) BGR, its label map or its objects drawn over it where it has some.
+
+    `evaluated`: the objects are in pixels of the file, as evaluation takes them, and so is the picture then.
+    """
+    import cv2
     import numpy as np
 
     from visionpatch.visualization import draw_objects, draw_segmentation
@@ -64,6 +70,8 @@ def draw_packed(packed: dict, metainfo: dict) -> Any:
         image = (image.astype(np.float32) * (255 / max(1, image.max()))).astype(np.uint8)
     image, sample = np.ascontiguousarray(image), packed["data_samples"]
     if "gt_instances" in sample:
+        if evaluated:
+            image = cv2.resize(image, sample.ori_shape[1::-1])
         objects, ignored = sample.gt_instances, sample.get("ignored_instances")
         return draw_objects(image, objects, metainfo["classes"], metainfo["palette"], ignored=ignored)
     if "gt_sem_seg" not in sample:
