@@ -12,6 +12,7 @@ from visionpatch.datasets.sample_set import make_sample_dataset
 from visionpatch.engine import build_runner, load_config
 from visionpatch.engine.config import parse_options
 from visionpatch.errors import NonFiniteLossError
+from visionpatch.paths import data_path
 
 # config -> what makes it small; {data} is a drawn set in the layout of PASCAL VOC
 CASES = {
@@ -23,7 +24,15 @@ CASES = {
         "model.backbone.drop_path_rate=0.2",
         "model.decode_head.dropout_ratio=0.1",
     ],
+    "configs/efficientnet_lite/efficientnet-lite0_retinanet_1xb4-50e_coco-small-32-384x384.py": [
+        "train_dataloader.dataset.indices=8",
+        "val_dataloader.dataset.indices=2",
+        "train_dataloader.batch_size=2",
+        "train_dataloader.dataset.pipeline.2.scale=(128,128)",
+        "model.backbone.pretrained=False",
+    ],
 }
+REAL = {"coco-small": "data/coco_small"}  # word in a config's name -> the real pictures it needs
 
 
 class Poison(Hook):
@@ -42,6 +51,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(config: str, data: Path) -> list[str]:
+    for word, folder in REAL.items():
+        if word in config and not Path(data_path(folder)).is_dir():
+            pytest.skip(f"no {folder}; set VISIONPATCH_DATA to a folder of real pictures")
     return [option.format(data=data) for option in CASES[config]] + ["log_level=ERROR"]
 
 
