@@ -147,7 +147,7 @@ def test_fault_19_unknown_name(tmp_path: Path) -> None:
     path = write_config(tmp_path, ("'TinyBackbone'", "'TinyBackbon'"))
     text = fault(path)
     expect(text.startswith(f'{path}, line 3: model.backbone.type = "TinyBackbon" is not registered; '), text)
-    expect('did you mean "TinyBackbone"? registered: ' in text and " in all)" in text, text)
+    expect('did you mean "TinyBackbone"' in text and "? registered: " in text and " in all)" in text, text)
 
 
 def test_fault_19_duplicate_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
