@@ -13,11 +13,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from visionpatch.engine import build_runner
+from visionpatch.engine.config import WITH_WORKERS
 from visionpatch.engine.guard import check_losses
 from visionpatch.engine.hooks import check_classes, check_dataset, check_truth
 from visionpatch.engine.loading import unwrapped
-
-WITH_WORKERS = ("persistent_workers", "prefetch_factor", "timeout")  # what a loader only takes with num_workers > 0
 
 
 def dry_run(cfg: Config, console: Console | None = None) -> None:

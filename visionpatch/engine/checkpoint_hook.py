@@ -13,10 +13,9 @@ from mmengine.runner import Runner
 from visionpatch.engine.atomic import atomic_save, atomic_text
 from visionpatch.engine.checkpoint import load_checkpoint_file
 from visionpatch.engine.processes import together
+from visionpatch.engine.resuming import POINTER
 from visionpatch.errors import ConfigError, nearest
 from visionpatch.registry import HOOKS
-
-POINTER = "last_checkpoint"
 
 
 @HOOKS.register_module()

@@ -16,6 +16,7 @@ from visionpatch.errors import ConfigError, VisionpatchError
 from visionpatch.registry import SCOPE
 
 __all__ = ["check_config", "load_config", "parse_options"]
+WITH_WORKERS = ("persistent_workers", "prefetch_factor", "timeout")  # what a loader only takes with num_workers > 0
 LOADER_TIMEOUT = 600  # seconds; a loader that gives nothing for so long hangs, and an error is better than to wait on
 
 
@@ -127,5 +128,4 @@ def _fit_loaders(cfg: Config) -> None:
         if loader.get("num_workers"):
             cfg[name] = {"timeout": LOADER_TIMEOUT, **loader}
         else:
-            own = ("persistent_workers", "prefetch_factor", "timeout")
-            cfg[name] = {key: value for key, value in loader.items() if key not in own}
+            cfg[name] = {key: value for key, value in loader.items() if key not in WITH_WORKERS}

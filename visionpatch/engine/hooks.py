@@ -30,6 +30,7 @@ class CheckHook(Hook):
 
     def __init__(self, non_finite: str = "raise") -> None:
         self.guard = FiniteGuard(non_finite)
+        self._checked: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
         self._check(runner, "train")
@@ -57,6 +58,10 @@ class CheckHook(Hook):
             runner.logger.warning(f"{count} samples could not be read and were replaced by others; see {report}")
 
     def _check(self, runner: Runner, mode: str) -> None:
+        """Look at a dataset once: not before each of many validations."""
+        if mode in self._checked:
+            return
+        self._checked.add(mode)
         dataset = unwrapped(getattr(runner, f"{mode}_dataloader").dataset)
         check_dataset(dataset, f"{mode}_dataloader.dataset")
         check_classes(runner.model, dataset, runner.cfg, f"{mode}_dataloader.dataset")

@@ -9,7 +9,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type="LoadImage"),
     dict(type="Resize", scale=(1333, 800), keep_ratio=True),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True, with_seg=False),
+    dict(type="LoadAnnotations", with_bbox=True, with_seg=False),  # the metric reads the masks from its ann_file
     dict(type="PackInputs"),
 ]
 coco = dict(type="CocoDataset", data_root="data/coco")
