@@ -38,9 +38,11 @@ class DataSample(BaseDataElement):
     | score | Tensor | class probabilities (C,), float |
     | image | Tensor | an image (C, H, W): a reconstruction, a generated picture |
 
+    Two more belong to few-shot tasks: ``support``, a list with one DataSample a shot, each of which has its picture as
+    ``image`` (C, h, w) and its mask as ``gt_sem_seg``.
+
     Metadata used by the toolbox: ``img_path``, ``seg_path``, ``img_id``, ``ori_shape`` (of the file), ``img_shape``
-        (after the
-    pipeline, before padding), ``pad_shape`` (its sides rounded up), ``batch_input_shape`` (of the padded batch),
+    (after the pipeline, before padding), ``pad_shape`` (its sides rounded up), ``batch_input_shape`` (of the padded batch),
     ``scale_factor`` (w, h), ``flip``, ``flip_direction``; shapes are (H, W).
     """
 
@@ -55,6 +57,9 @@ class DataSample(BaseDataElement):
     pred_score = _typed("pred_score", Tensor, "Class probabilities (C,).")
     gt_image = _typed("gt_image", Tensor, "Target image (C, H, W).")
     pred_image = _typed("pred_image", Tensor, "Predicted image (C, H, W).")
+
+    support = _typed("support", list, "The annotated examples of a few-shot query, DataSamples.")
+    image = _typed("image", Tensor, "The picture (C, H, W) of an annotated example.")
 
     def where(self) -> str:
         """The file this sample came from, for messages."""

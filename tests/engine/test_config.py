@@ -244,7 +244,6 @@ def test_a_broken_file(tmp_path: Path) -> None:
         ("train_cfg.max_epoch=3", 'train_cfg.max_epoch is not an argument of train_cfg; did you mean "max_epochs"'),
         ("model.backbone.type=TinyBakbone", 'did you mean "TinyBackbone"'),
         ("param_scheduler.7.end=3", 'param_scheduler is a list with indices 0 to 0, not "7"'),
-        ("width=3", "override what it was used for: model.backbone.width"),
         ("model.backbone.width.x=3", "model.backbone.width is 8, not a dict"),
     ],
 )
@@ -312,3 +311,22 @@ def test_a_loader_gets_what_fits_its_workers(tmp_path: Path) -> None:
     assert cfg.val_dataloader.timeout == 600 and "timeout" not in cfg.test_dataloader
     cfg = load_config(write_config(tmp_path), options | {"train_dataloader.num_workers": 2})
     assert cfg.train_dataloader.persistent_workers and cfg.train_dataloader.timeout == 5
+
+
+def test_a_variable_of_the_file_takes_another_value_and_what_is_made_of_it_follows(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    first = ("width = 8", "width = 8; rates = [\n 1.0,\n 2.0]; depth = 3; pair = list(rates)")
+    base = write_config(tmp_path, first, ("width=width", "width=2 * width + depth"))
+    own = '_base_ = ["../tiny.py",\n  ]\nepochs = 2\ntrain_cfg = dict(max_epochs=3 * epochs)\nunused = 1\n'
+    child = tmp_path / "configs" / "child.py"
+    child.write_text(own)
+    cfg = load_config(base, {"width": 5, "depth": 1, "rates": (3, 4)})
+    assert (cfg.model.backbone.width, cfg.rates, cfg.filename) == (11, [3, 4], str(base))
+    cfg = load_config(child, {"epochs": 4})
+    assert (cfg.train_cfg.max_epochs, cfg.model.backbone.width) == (12, 19)
+    assert cfg.work_dir == str(Path("work_dirs/child"))
+    assert "epochs = 2 in" in message(load_config, child, {"epochs": "4k"})
+    assert "its value has been used already" in message(load_config, child, {"width": 5})
+    assert "its value has been used already" in message(load_config, child, {"unused": 5})
+    child.write_text(own + "model = dict(backbone=dict(width=1 // (epochs - 4)))\n")
+    assert message(load_config, child, {"epochs": 4}).startswith(f"{child}, line 6: ZeroDivisionError")

@@ -131,7 +131,7 @@ def test_fault_17_other_number_of_channels(root: Path) -> None:
         ("param_scheduler.7.end=3", 'param_scheduler is a list with indices 0 to 0, not "7"'),
         ("param_scheduler.-1.end=3", 'param_scheduler is a list with indices 0 to 0, not "-1"'),
         ("model.backbone.width.deep=3", "model.backbone.width is 8, not a dict"),
-        ("width=3", "its value has been used already; override what it was used for: model.backbone.width"),
+        ("width=3k", "width = 8 in "),
         ("custom_hooks=[dict(type=EMAHook]", "brackets do not match"),
         ("load_from='a", "quotes do not match"),
         ("model.backbone={'width':3}", "the keys of a dict are set one by one: model.backbone.KEY=VALUE"),

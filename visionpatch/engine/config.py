@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mmengine.config import Config
@@ -12,6 +13,7 @@ from mmengine.config import Config
 from visionpatch.engine.config_files import Origin, check_files, one_line
 from visionpatch.engine.config_keys import KNOWN, Where, check_section, check_top_level
 from visionpatch.engine.config_options import merge_options, parse_options
+from visionpatch.engine.config_variables import split_options, write_variant
 from visionpatch.errors import ConfigError, VisionpatchError
 from visionpatch.registry import SCOPE
 
@@ -25,7 +27,8 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None, 
 
     Args:
         path: ``.py``, ``.json``, ``.yaml`` or ``.yml``. A ``.py`` config is a program: run only those you trust.
-        cfg_options: dotted path -> value, as `parse_options` reads them from ``--cfg-options``.
+        cfg_options: dotted path -> value, as `parse_options` reads them from ``--cfg-options``. The name of a variable
+            that a Python config sets to a number, text, list or tuple runs the file with the other value.
         work_dir: goes before ``work_dir`` of the config, which goes before ``./work_dirs/<config name>``.
 
     Raises:
@@ -33,8 +36,10 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None, 
             be imported, an override or a key that nothing reads, a value of the wrong type.
     """
     path = Path(path)
-    cfg = _execute(path)
-    merge_options(cfg, cfg_options or {})
+    check_files(path)
+    variables, options = split_options(path, cfg_options or {})
+    cfg = _execute(path, variables)
+    merge_options(cfg, options)
     where = Origin(path, cfg_options)
     _import_modules(cfg.get("custom_imports"), where)
     if cfg.get("default_scope") is None:
@@ -63,17 +68,21 @@ def _check(cfg: Config, where: Where) -> None:
             check_section(cfg[name], name, where)
 
 
-def _execute(path: Path) -> Config:
+def _execute(path: Path, variables: Mapping[str, Any]) -> Config:
     files = {str(file.resolve()): file for file in check_files(path)}
-    try:
-        return Config.fromfile(str(path), import_custom_modules=False)
-    except VisionpatchError:
-        raise
-    except Exception as error:  # whatever the program in the file raises
-        frames = traceback.extract_tb(error.__traceback__)
-        places = [(files.get(str(Path(frame.filename).resolve())), frame.lineno) for frame in frames]
-        where = next((f"{file}, line {line}" for file, line in reversed(places) if file), str(path))
-        raise ConfigError(f"{where}: {_summary(error)}") from error
+    with TemporaryDirectory() as folder:
+        run = write_variant(path, variables, Path(folder)) if variables else path
+        files[str(run.resolve())] = path
+        try:
+            cfg = Config.fromfile(str(run), import_custom_modules=False)
+        except VisionpatchError:
+            raise
+        except Exception as error:  # whatever the program in the file raises
+            frames = traceback.extract_tb(error.__traceback__)
+            places = [(files.get(str(Path(frame.filename).resolve())), frame.lineno) for frame in frames]
+            where = next((f"{file}, line {line}" for file, line in reversed(places) if file), str(path))
+            raise ConfigError(f"{where}: {_summary(error)}") from error
+    return Config(cfg.to_dict(), cfg_text=cfg.text, filename=str(path)) if variables else cfg
 
 
 def _import_modules(given: Any, where: Where) -> None:
