@@ -1,5 +1,6 @@
 """Whole runs of a tiny model: training, resuming, testing, and the runs that must stop."""
 
+import multiprocessing
 import uuid
 from pathlib import Path
 
@@ -133,3 +134,11 @@ def test_log_is_quiet(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert "torch" in lines[0] and "seed 3" in lines[0] and len(lines) < 14
     assert not [line for line in lines if "WARNING" in line or "paramwise" in line]
+
+
+@pytest.mark.parametrize("kind", ["test", "val"])
+def test_no_loading_process_outlives_the_evaluation(tmp_path: Path, kind: str) -> None:
+    loader = f"{kind}_dataloader"
+    cfg = config(tmp_path, **{f"{loader}.num_workers": 2, f"{loader}.persistent_workers": True})
+    getattr(build_runner(cfg), kind)()
+    assert not multiprocessing.active_children()

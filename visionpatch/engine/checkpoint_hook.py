@@ -80,6 +80,8 @@ class CheckpointHook(BaseCheckpointHook):
                     self.file_backend.remove(path)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
+        if not hasattr(self, "file_backend"):
+            return  # before any training: a validation alone saves nothing
         with self._removals_last():
             super()._save_best_checkpoint(runner, metrics)
 

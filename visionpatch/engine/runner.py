@@ -151,13 +151,26 @@ class Runner(BaseRunner):
                 raise_worker_error(error, "train_dataloader or val_dataloader")
                 raise
             finally:
-                for loop in (self._train_loop, self._val_loop):
-                    close(getattr(loop, "dataloader", None))
+                self._end_loading(self._train_loop, self._val_loop)
+
+    def val(self) -> dict:
+        try:
+            return super().val()
+        finally:
+            self._end_loading(self._val_loop)
 
     def test(self) -> dict:
         self._complete_weights = True
         with self.stop_request:
-            return super().test()
+            try:
+                return super().test()
+            finally:
+                self._end_loading(self._test_loop)
+
+    @staticmethod
+    def _end_loading(*loops: Any) -> None:
+        for loop in loops:
+            close(getattr(loop, "dataloader", None))
 
     def stop_if_asked(self) -> None:
         """Save and raise `TrainingStopped` when a signal came to any process of the run."""
