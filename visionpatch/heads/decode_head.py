@@ -79,18 +79,7 @@ class DecodeHead(nn.Module):
 
     def select(self, features: Sequence[Tensor]) -> list[Tensor]:
         """The maps of `in_index`, checked against `in_channels`."""
-        name, number = type(self).__name__, len(features)
-        for index in self.in_index:
-            if not -number <= index < number:
-                raise ConfigError(f"{name}: in_index={self.in_index} asks for map {index}, but there are {number} maps")
-        maps = [features[index] for index in self.in_index]
-        given = tuple(x.shape[1] for x in maps)
-        if given != self.in_channels:
-            raise ConfigError(
-                f"{name}: in_channels={_plain(self.in_channels)}, but the maps of in_index={_plain(self.in_index)} "
-                f"have {_plain(given)} channels; set in_channels={_plain(given)}"
-            )
-        return maps
+        return select_maps(type(self).__name__, features, self.in_index, self.in_channels)
 
     def loss(self, features: Sequence[Tensor], samples: Sequence[DataSample]) -> dict[str, Tensor]:
         """Losses on the logits resized to the label maps, and ``acc_seg``, the percentage of valid pixels found.
@@ -128,24 +117,47 @@ class DecodeHead(nn.Module):
 
     def stack_labels(self, samples: Sequence[DataSample]) -> Tensor:
         """The samples' label maps (B, H, W), int64; every label checked against `num_classes`."""
-        for sample in samples:
-            if "gt_sem_seg" not in sample:
-                raise DataError(f"{sample.where()}: no label map (gt_sem_seg); does the pipeline load annotations?")
-        maps = [label_map(sample) for sample in samples]
-        if len({m.shape for m in maps}) != 1:
-            shapes = ", ".join(f"{s.where()} {tuple(m.shape)}" for s, m in zip(samples, maps, strict=True))
-            raise DataError(f"label maps of one batch differ in size: {shapes}; crop or pad them in the pipeline")
-        labels = torch.stack(maps)
-        wrong = ((labels < 0) | (labels >= self.num_classes)) & (labels != self.ignore_index)
-        if wrong.any():
-            first = int(wrong.flatten(1).any(1).nonzero()[0])
-            sample, label = samples[first], int(labels[first][wrong[first]].max())
-            raise BadSampleError(
-                f"{sample.get('seg_path') or sample.where()}: label {label} found, but {type(self).__name__} has "
-                f"num_classes={self.num_classes} (labels 0 to {self.num_classes - 1}, ignored {self.ignore_index}); "
-                "check num_classes and reduce_zero_label"
-            )
-        return labels
+        return stack_labels(type(self).__name__, samples, self.num_classes, self.ignore_index)
+
+
+def select_maps(
+    name: str, features: Sequence[Tensor], in_index: tuple[int, ...], in_channels: tuple[int, ...]
+) -> list[Tensor]:
+    """The maps of `in_index`, checked against `in_channels`; `name` of the head, for messages."""
+    number = len(features)
+    for index in in_index:
+        if not -number <= index < number:
+            raise ConfigError(f"{name}: in_index={in_index} asks for map {index}, but there are {number} maps")
+    maps = [features[index] for index in in_index]
+    given = tuple(x.shape[1] for x in maps)
+    if given != in_channels:
+        raise ConfigError(
+            f"{name}: in_channels={_plain(in_channels)}, but the maps of in_index={_plain(in_index)} "
+            f"have {_plain(given)} channels; set in_channels={_plain(given)}"
+        )
+    return maps
+
+
+def stack_labels(name: str, samples: Sequence[DataSample], num_classes: int, ignore_index: int) -> Tensor:
+    """The samples' label maps (B, H, W), int64; every label checked against `num_classes` of the head `name`."""
+    for sample in samples:
+        if "gt_sem_seg" not in sample:
+            raise DataError(f"{sample.where()}: no label map (gt_sem_seg); does the pipeline load annotations?")
+    maps = [label_map(sample) for sample in samples]
+    if len({m.shape for m in maps}) != 1:
+        shapes = ", ".join(f"{s.where()} {tuple(m.shape)}" for s, m in zip(samples, maps, strict=True))
+        raise DataError(f"label maps of one batch differ in size: {shapes}; crop or pad them in the pipeline")
+    labels = torch.stack(maps)
+    wrong = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)
+    if wrong.any():
+        first = int(wrong.flatten(1).any(1).nonzero()[0])
+        sample, label = samples[first], int(labels[first][wrong[first]].max())
+        raise BadSampleError(
+            f"{sample.get('seg_path') or sample.where()}: label {label} found, but {name} has "
+            f"num_classes={num_classes} (labels 0 to {num_classes - 1}, ignored {ignore_index}); "
+            "check num_classes and reduce_zero_label"
+        )
+    return labels
 
 
 @torch.no_grad()

@@ -19,12 +19,17 @@ class DiceLoss(nn.Module):
     - ``naive_dice=True``: ``1 - (2 sum(p t) + eps) / (sum(p) + sum(t) + eps)``
 
     Differs from mmseg in one thing: there the probabilities of ignored pixels stay in the denominator and are pushed
-    down; here they count nowhere. Without ignored pixels the numbers are equal.
+    down; here they count nowhere unless ``ignored_count=True``. Without ignored pixels the numbers are equal.
+
+    With ``per_class=True, ignored_count=True, eps=5e-9`` it is the loss of SCCAN (https://github.com/Sam1224/SCCAN),
+    whose denominators are at least 1e-8 where ours have 1e-8 added.
 
     Args:
         use_sigmoid: p is the sigmoid of each logit; False: the softmax over classes.
         activate: False when the input already holds probabilities.
         naive_dice: the first-power form.
+        per_class: each class has a quotient, over its own pixels, and an image's loss is the sum of them.
+        ignored_count: probabilities of ignored pixels stay in the denominator.
         loss_weight: factor of the result.
         eps: keeps the quotient finite.
         loss_name: key of the result in the head's losses.
@@ -36,6 +41,8 @@ class DiceLoss(nn.Module):
         activate: bool = True,
         *,
         naive_dice: bool = False,
+        per_class: bool = False,
+        ignored_count: bool = False,
         loss_weight: float = 1.0,
         eps: float = 1e-3,
         loss_name: str = "loss_dice",
@@ -44,6 +51,8 @@ class DiceLoss(nn.Module):
         self.use_sigmoid = use_sigmoid
         self.activate = activate
         self.naive_dice = naive_dice
+        self.per_class = per_class
+        self.ignored_count = ignored_count
         self.loss_weight = loss_weight
         self.eps = eps
         self.loss_name = loss_name
@@ -54,11 +63,13 @@ class DiceLoss(nn.Module):
         if self.activate:
             p = p.sigmoid() if self.use_sigmoid else p.softmax(1)
         valid = labels != ignore_index
-        t = one_hot(labels, valid, logits.shape[1]).flatten(1)  # (B, C*H*W)
-        p = (p * valid.unsqueeze(1)).flatten(1)
-        overlap = 2 * (p * t).sum(1)
+        t = one_hot(labels, valid, logits.shape[1])
+        if not self.ignored_count:
+            p = p * valid.unsqueeze(1)
+        p, t = (x.flatten(2) if self.per_class else x.flatten(1).unsqueeze(1) for x in (p, t))  # (B, C or 1, pixels)
+        overlap = 2 * (p * t).sum(2)
         if self.naive_dice:
-            dice = (overlap + self.eps) / (p.sum(1) + t.sum(1) + self.eps)
+            dice = (overlap + self.eps) / (p.sum(2) + t.sum(2) + self.eps)
         else:
-            dice = overlap / (p.square().sum(1) + t.square().sum(1) + 2 * self.eps)
-        return self.loss_weight * (1 - dice).mean()
+            dice = overlap / (p.square().sum(2) + t.square().sum(2) + 2 * self.eps)
+        return self.loss_weight * (1 - dice).sum(1).mean()

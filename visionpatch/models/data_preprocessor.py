@@ -101,6 +101,47 @@ class DataPreprocessor(BaseDataPreprocessor):
         return float(self.uint16_max)
 
 
+@MODELS.register_module()
+class FewShotDataPreprocessor(DataPreprocessor):
+    """As `DataPreprocessor`, and normalises the supports' pictures; nothing is padded beyond `pad_size_divisor`.
+
+    The result's `inputs` is a batch (B, C, H, W) where sizes agree and a list of (C, H, W) where they do not. Samples
+    that share one list of supports share the result. Arguments are those of `DataPreprocessor`.
+    """
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        data = self.cast_data(data)
+        samples = data.get("data_samples") or [DataSample() for _ in data["inputs"]]
+        images: list[Tensor] = []
+        shared: dict[int, list[DataSample]] = {}
+        for image, sample in zip(data["inputs"], samples, strict=True):
+            image = self._normalise(image, sample)
+            shape = tuple(_round_up(side, self.pad_size_divisor) for side in image.shape[-2:])
+            sample.set_metainfo({"pad_shape": shape, "batch_input_shape": shape})
+            if training:
+                self._pad_targets(sample, shape[0], shape[1])
+            images.append(_pad(image, shape[0], shape[1], self.pad_val))
+            if "support" in sample:
+                key = id(sample.support)
+                shared[key] = shared.get(key) or [self.normalise_support(shot) for shot in sample.support]
+                sample.support = shared[key]
+        same = len({image.shape for image in images}) == 1
+        inputs = torch.stack(images).contiguous(memory_format=torch.channels_last) if same else images
+        return {**data, "inputs": inputs}
+
+    def normalise_support(self, shot: DataSample) -> DataSample:
+        """A copy of a support on the device, with its picture as the network takes it.
+
+        Raises:
+            BadSampleError: no picture, or one that cannot be normalised.
+        """
+        shot = self.cast_data(shot)
+        if "image" not in shot:
+            raise BadSampleError(f"{shot.where()}: a support without picture; it needs image (C, h, w) and gt_sem_seg")
+        shot.image = self._normalise(shot.image, shot)
+        return shot
+
+
 def _round_up(side: int, divisor: int) -> int:
     return -(-side // divisor) * divisor
 
