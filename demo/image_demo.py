@@ -9,8 +9,6 @@ from pathlib import Path
 
 from visionpatch.apis import cli
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-
 
 def build_parser() -> argparse.ArgumentParser:
     p = cli.parser(__doc__)
@@ -27,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    pictures, skipped = find_pictures(Path(args.image))
+    pictures, skipped = cli.find_pictures(Path(args.image))
     import cv2
     from rich.console import Console
     from rich.progress import track
@@ -56,17 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"skipped {reason}", markup=False, highlight=False)
     console.print(f"wrote {written} picture(s) to {out_dir}/", highlight=False)
     return 0
-
-
-def find_pictures(path: Path) -> tuple[list[Path], list[str]]:
-    """The pictures at `path`, sorted, and a line for each other file."""
-    cli.need(path.exists(), f"{path}: no such picture or folder")
-    if path.is_file():
-        return [path], []
-    files = sorted(p for p in path.iterdir() if p.is_file())
-    pictures = [p for p in files if p.suffix.lower() in SUFFIXES]
-    cli.need(pictures, f"{path}: holds no picture ({', '.join(SUFFIXES)})")
-    return pictures, [f"{p}: not a picture" for p in files if p not in pictures]
 
 
 if __name__ == "__main__":

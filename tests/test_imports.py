@@ -27,7 +27,7 @@ ALLOWED = {
     "models": BASE | {"ops", "layers", "backbones", "necks", "losses", "heads"},
     "converters": BASE,
     "datasets": BASE,
-    "evaluation": BASE,
+    "evaluation": BASE | {"datasets"},  # their readers of annotation files
     "visualization": BASE,
     "engine": BASE,
     "apis": BASE | {"ops", "layers", "backbones", "necks", "losses", "heads", "models", "converters", "datasets",

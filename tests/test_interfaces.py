@@ -7,18 +7,21 @@ import pytest
 from visionpatch import registry
 
 NAMES = {
-    "MODELS": "Classifier CrossEntropyLoss CrossFormer DataPreprocessor Detector DiceLoss EfficientNetLite FCNHead "
-    "FCNMaskHead FPN FPNHead FasterRCNN FocalLoss L1Loss LinearClsHead MaskRCNN RPNHead RetinaHead RetinaNet RoIAlign "
-    "Segmentor Shared2FCBBoxHead SingleRoIExtractor SmoothL1Loss StandardRoIHead UPerHead",
+    "MODELS": "CIoULoss CascadeRCNN CascadeRoIHead Classifier ConvFCBBoxHead CrossEntropyLoss CrossFormer DIoULoss "
+    "DataPreprocessor Detector DiceLoss EfficientNetLite FCNHead FCNMaskHead FPN FPNHead FasterRCNN "
+    "FewShotDataPreprocessor FewShotSegmentor FocalLoss GIoULoss IoULoss L1Loss LinearClsHead MaskRCNN "
+    "PriorHead PrototypeHead RPNHead ResNet RetinaHead RetinaNet RoIAlign SCCANHead Segmentor "
+    "Shared2FCBBoxHead SingleRoIExtractor SmoothL1Loss StandardRoIHead UPerHead",
     "TASK_UTILS": "AnchorGenerator DeltaXYWHBBoxCoder MaxIoUAssigner PseudoSampler RandomSampler",
-    "DATASETS": "ADE20KDataset COCOStuffDataset CamVidDataset CityscapesDataset CocoDataset ConcatDataset "
-    "FolderDataset ImageFolderDataset LabelMeDataset ListFileDataset MultiImageMixDataset PascalVOCDataset "
-    "RepeatDataset SegmentationDataset VOCDetectionDataset",
+    "DATASETS": "ADE20KDataset COCOStuffDataset CamVidDataset CityscapesDataset CocoDataset CocoSegDataset "
+    "ConcatDataset EpisodeDataset FolderDataset ImageFolderDataset LabelMeDataset ListFileDataset MultiImageMixDataset "
+    "PascalVOCDataset RepeatDataset SegmentationDataset VOCDetectionDataset",
     "DATA_SAMPLERS": "AspectRatioBatchSampler DefaultSampler InfiniteSampler TrainSampler",
-    "TRANSFORMS": "CenterCrop FilterAnnotations LargeScaleJitter LoadAnnotations LoadImage LoadImageFromFile MixUp "
-    "Mosaic PackDetInputs PackInputs PackSegInputs Pad PhotoMetricDistortion RandomChoiceResize RandomCrop RandomFlip "
-    "RandomResize RandomResizedCrop Resize ResizeEdge",
-    "METRICS": "Accuracy CocoMetric IoUMetric VOCMetric",
+    "TRANSFORMS": "CenterCrop FilterAnnotations ForegroundCrop LargeScaleJitter LoadAnnotations LoadImage "
+    "LoadImageFromFile MixUp Mosaic PackDetInputs PackInputs PackSegInputs Pad PhotoMetricDistortion "
+    "RandomChoice RandomChoiceResize RandomCrop RandomFlip RandomGaussianBlur RandomResize RandomResizedCrop "
+    "RandomRotate RandomScale Resize ResizeEdge ResizeToCanvas SelectClass",
+    "METRICS": "Accuracy CocoMetric FewShotMetric IoUMetric VOCMetric",
 }
 PACKAGES = ("backbones", "necks", "heads", "losses", "models", "datasets", "datasets.transforms", "evaluation")
 

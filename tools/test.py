@@ -14,11 +14,14 @@ from visionpatch.errors import ConfigError, nearest
 
 TTA = dict(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip=True)
 
+NOT_TESTED = ["train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"]
+NOT_TESTED += ["val_dataloader", "val_cfg", "val_evaluator"]
+
 
 def build_parser() -> argparse.ArgumentParser:
     p = cli.parser(__doc__)
     p.add_argument("config", help="config file")
-    p.add_argument("checkpoint", help="checkpoint file: .pth or .safetensors")
+    p.add_argument("checkpoint", help="checkpoint file: .pth or .safetensors; none for a model that is not trained")
     cli.add_run_flags(p)
     p.add_argument(
         "--out",
@@ -49,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.out is None or Path(args.out).suffix in (".npz", ".json"),
         f"--out {args.out}: expected a name that ends in .npz or .json",
     )
-    cfg.load_from, cfg.resume = args.checkpoint, False
+    cfg.update(dict.fromkeys(NOT_TESTED))
+    cfg.load_from, cfg.resume = None if args.checkpoint == "none" else args.checkpoint, False
     if args.tta:
         cfg.model.test_cfg = {**(cfg.model.get("test_cfg") or {}), "tta": cfg.get("tta") or TTA}
     expected = parse_expected(args.expect)
@@ -85,7 +89,8 @@ def build_tester(cfg: Any, args: argparse.Namespace) -> Any:
     from visionpatch.engine.predictions import SavePredictionsHook
     from visionpatch.visualization import VisualizationHook
 
-    fetch_checkpoint(args.checkpoint)  # a wrong file is found before the data are
+    if cfg.load_from:
+        fetch_checkpoint(cfg.load_from)  # a wrong file is found before the data are
     hooks: list[Any] = [SavePredictionsHook(args.out)] if args.out else []
     if args.show or args.show_dir:
         hooks.append(VisualizationHook(show=args.show, out_dir=args.show_dir, wait_time=args.wait_time))

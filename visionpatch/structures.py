@@ -42,8 +42,8 @@ class DataSample(BaseDataElement):
     ``image`` (C, h, w) and its mask as ``gt_sem_seg``.
 
     Metadata used by the toolbox: ``img_path``, ``seg_path``, ``img_id``, ``ori_shape`` (of the file), ``img_shape``
-    (after the pipeline, before padding), ``pad_shape`` (its sides rounded up), ``batch_input_shape`` (of the padded batch),
-    ``scale_factor`` (w, h), ``flip``, ``flip_direction``; shapes are (H, W).
+    (after the pipeline, before padding), ``pad_shape`` (its sides rounded up), ``batch_input_shape`` (of the padded
+    batch), ``scale_factor`` (w, h), ``flip``, ``flip_direction``; shapes are (H, W).
     """
 
     gt_sem_seg = _typed("gt_sem_seg", PixelData, "Label map (1, H, W).")

@@ -38,6 +38,26 @@ def test_grouped_convolution_and_channels() -> None:
     assert count_macs(nn.Conv2d(4, 12, 3, padding=1, groups=2), (4, 10, 10)) == 12 * 2 * 9 * 100
 
 
+class Pieces(nn.Module):
+    """Calls the parts of `head`, never the head itself, and `tail` as a whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = nn.ModuleList([nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)])
+        self.head = nn.ModuleDict({"layers": layers, "last": nn.Conv2d(2, 1, 1)})
+        self.tail = nn.Sequential(nn.Conv2d(1, 5, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        first, second = self.head["layers"]
+        return self.tail(self.head["last"](second(first(image))))
+
+
+def test_a_module_called_by_parts_counts_as_its_parts() -> None:
+    total, by_module = count_macs(Pieces(), (1, 10), by_module=True)
+    assert total == 10 * (12 + 8 + 2 + 5)
+    assert by_module["head.layers"] == 10 * 20 and by_module["head"] == 10 * 22 and by_module["tail"] == 10 * 5
+
+
 def test_shape() -> None:
     with pytest.raises(ConfigError, match=r"shape = \(0, 4\), expected \(H, W\)"):
         count_macs(nn.Identity(), (0, 4))

@@ -15,6 +15,7 @@ from .contract import BackboneContract
 CASES = {
     "CrossFormer": dict(arch=dict(embed_dims=16, depths=(1, 2, 2, 1), num_heads=(1, 2, 4, 8))),
     "EfficientNetLite": dict(arch="lite0"),
+    "ResNet": dict(depth=18, deep_stem=True, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), contract_dilation=True),
 }
 
 

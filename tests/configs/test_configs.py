@@ -74,7 +74,7 @@ PUBLISHED_COCO = {  # the same, at 1280 x 800
     "crossformer-s_retinanet": (40.8, 282.0), "crossformer-b_retinanet": (62.1, 389.0),
     "crossformer-pp-b_retinanet": (62.2, 389.0), "crossformer-s_mask-rcnn": (50.2, 301.0),
     "crossformer-b_mask-rcnn": (71.5, 407.9), "crossformer-pp-s_mask-rcnn": (43.0, 287.4),
-    "crossformer-pp-b_mask-rcnn": (71.5, 408.0),
+    "crossformer-pp-b_mask-rcnn": (71.5, 408.0), "crossformer-s_cascade-mask-rcnn": (88.0, 769.7),
 }  # fmt: skip
 
 

@@ -1,8 +1,10 @@
 """Key names of the published CrossFormer checkpoints load strictly into our models."""
 
+import convert_checkpoint
 import pytest
 import torch
 
+from visionpatch.apis import get_config, get_model
 from visionpatch.converters.crossformer import convert, progressive_group_sizes
 from visionpatch.errors import ConfigError, WeightsError
 from visionpatch.models import Classifier, Segmentor
@@ -58,6 +60,37 @@ def test_segmentation_checkpoints_load_strictly(wrapped):
         published = {wrapped + name: torch.randn_like(t.float()) for name, t in model.state_dict().items()}
         assert all(wrapped + name in published for name in names)
         model.load_state_dict(convert(published), strict=True)
+
+
+DETECTORS = {  # what mmdet's RetinaNet and Mask R-CNN name the layers behind the backbone
+    "retinanet": [f"neck.lateral_convs.{i}.conv" for i in range(3)]
+    + [f"neck.fpn_convs.{i}.conv" for i in range(5)]
+    + [f"bbox_head.{tower}_convs.{i}.conv" for tower in ("cls", "reg") for i in range(4)]
+    + ["bbox_head.retina_cls", "bbox_head.retina_reg"],
+    "mask-rcnn": [f"neck.{part}_convs.{i}.conv" for part in ("lateral", "fpn") for i in range(4)]
+    + [f"rpn_head.rpn_{part}" for part in ("conv", "cls", "reg")]
+    + [f"roi_head.bbox_head.{part}" for part in ("shared_fcs.0", "shared_fcs.1", "fc_cls", "fc_reg")]
+    + [f"roi_head.mask_head.convs.{i}.conv" for i in range(4)]
+    + ["roi_head.mask_head.upsample", "roi_head.mask_head.conv_logits"],
+}
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_detection_checkpoints_load_strictly(tmp_path, kind):
+    """A file as mmdet 2 saves it, converted by the tool, fills the whole model of the config."""
+    cfg = get_config(f"crossformer-s_{kind}_8xb2-1x_coco")
+    cfg.model.backbone.arch, cfg.model.neck.in_channels = TINY, CHANNELS
+    ours = get_model(cfg).state_dict()
+    layers = [f"{layer}.{leaf}" for layer in DETECTORS[kind] for leaf in ("weight", "bias")]
+    names = [name for name in ours if name.startswith("backbone.")] + layers
+    published = {name: torch.full_like(ours[name], i % 97) for i, name in enumerate(names)}
+    published["backbone.layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.int64)
+    meta = dict(epoch=12, config="model = dict()", CLASSES=("person", "bicycle"))
+    torch.save(dict(meta=meta, state_dict=published, optimizer={}), tmp_path / "epoch_12.pth")
+    assert convert_checkpoint.main(["crossformer", str(tmp_path / "epoch_12.pth"), str(tmp_path / "ours.pth")]) == 0
+    filled = get_model(cfg, tmp_path / "ours.pth").state_dict()
+    assert filled.keys() == set(names)
+    assert all(torch.equal(filled[name], published[name]) for name in names)
 
 
 def test_unknown_names_are_refused():

@@ -154,11 +154,20 @@ class TestCoco:
         with pytest.raises(DataError, match="no picture is left to train on"):
             coco(filter_cfg=dict(min_size=41))
 
+    def test_small_objects_are_ignored(self, coco):
+        data = coco(filter_cfg=dict(bbox_min_size=11), pipeline=LOAD + PACK)  # the boxes are 10 x 20 and 10 x 10
+        sample = data[0]["data_samples"]
+        assert (len(sample.gt_instances), len(sample.ignored_instances)) == (0, 2)
+        assert data.read_report.noted["object with a side below 11 pixels, ignored"] == 3
+        assert len(coco(filter_cfg=dict(bbox_min_size=10), pipeline=LOAD + PACK)[0]["data_samples"].gt_instances) == 2
+        data = coco(filter_cfg=dict(bbox_min_size=11), pipeline=LOAD + PACK, test_mode=True)
+        assert len(data[0]["data_samples"].gt_instances) == 2
+
     def test_masks_for_some_or_none(self, coco):
         document = json.loads(json.dumps(DOCUMENT))
         del document["annotations"][1]["segmentation"]
         data = coco(document, pipeline=MASKS + PACK)
-        assert data.read_report.noted["no segmentation"] == 1
+        assert data.read_report.noted["object without valid outline, ignored"] == 1
         assert data[0]["data_samples"].ignored_instances.labels.tolist() == [1]
         for entry in document["annotations"]:
             entry.pop("segmentation", None)

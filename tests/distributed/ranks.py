@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import barrier, get_rank
-from trainings import config, curve, evaluate, files_written, train
+from trainings import config, curve, evaluate, few_shot, files_written, train
 
 import visionpatch.engine.runner
 from visionpatch.apis.exact_resume import differences
@@ -28,6 +28,10 @@ def evaluation(folder: Path) -> dict:
     cases = [(length, size) for length in (5, 7) for size in (1, 2)]
     checkpoint = folder / "epochs/iter_6.pth"
     return {f"{n} {size}": evaluate(folder, folder / f"test_{n}_{size}", checkpoint, n, size) for n, size in cases}
+
+
+def episodes(folder: Path) -> dict:
+    return {str(number): few_shot(number) for number in (6, 7)}
 
 
 def validation(folder: Path) -> dict:
@@ -117,7 +121,18 @@ def _error(cfg: Any) -> str:
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     found = {}
-    for check in (losses, evaluation, validation, exactness, guard, other_number, failures, sync_bn, own_step):
+    for check in (
+        losses,
+        evaluation,
+        episodes,
+        validation,
+        exactness,
+        guard,
+        other_number,
+        failures,
+        sync_bn,
+        own_step,
+    ):
         found[check.__name__] = check(folder)
         barrier()
     (folder / f"{get_rank()}.json").write_text(json.dumps(found))

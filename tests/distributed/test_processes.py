@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from trainings import config, curve, evaluate, train, write
+from trainings import config, curve, evaluate, few_shot, train, write
 
 from visionpatch.engine import build_runner, load_checkpoint_file
 from visionpatch.engine.work_dir import training_in
@@ -75,6 +75,12 @@ def test_evaluation_counts_every_sample_once(
     assert [maps for _, maps, _ in found[0]["predictions"]] == [maps for _, maps, _ in alone["predictions"]]
     for (_, _, score), (_, _, expected) in zip(found[0]["predictions"], alone["predictions"]):
         assert score == pytest.approx(expected, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("number", [6, 7])
+def test_episodes_count_once(ranks: list[dict], number: int) -> None:
+    first, second = (rank["episodes"][str(number)] for rank in ranks)
+    assert first == second == few_shot(number) and 0 < first["mIoU"] < 100 and "mIoU_ci95" in first
 
 
 def test_validation_is_of_the_saved_model(ranks: list[dict], folder: Path, tmp_path: Path) -> None:

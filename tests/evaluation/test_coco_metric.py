@@ -87,6 +87,22 @@ def test_twelve_numbers_of_boxes_and_masks_are_those_of_pycocotools_by_hand(tmp_
     assert found["bbox_mAP"] != found["segm_mAP"]
 
 
+@pytest.mark.parametrize("from_file", [False, True])
+def test_each_class_is_that_of_pycocotools_by_hand(tmp_path: Path, from_file: bool) -> None:
+    """The class's category alone, also where the ids of a file are in no order; crowds and empty pictures are there."""
+    samples, prefix = [scene(i, 9) for i in range(16)], tmp_path / "r"
+    path = coco_file(tmp_path / "truth.json", samples) if from_file else None
+    arguments = dict(metric=("bbox", "segm"), backend="pycocotools", classwise=True, outfile_prefix=str(prefix))
+    found = numbers(samples, ann_file=str(path) if path else None, **arguments)
+    for kind in ("bbox", "segm"):
+        for name, category in zip(CLASSES, (7, 3, 9) if from_file else (1, 2, 3)):
+            expected = by_hand(prefix, kind, path, catIds=[category])[0]
+            assert found[f"{kind}_{name}_precision"] == pytest.approx(expected, rel=0, abs=1e-15)
+            assert 0.1 < expected < 0.95
+        each = [found[f"{kind}_{name}_precision"] for name in CLASSES]
+        assert len(set(each)) == 3 and np.mean(each) == pytest.approx(found[f"{kind}_mAP"])
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_backends_agree(seed: int) -> None:
     samples = [scene(i, seed) for i in range(8)]
@@ -283,10 +299,10 @@ def test_errors_of_arguments_and_files(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             CocoMetric(**arguments)
-    with pytest.raises(DataError, match="gone.json: annotation file of CocoMetric cannot be read"):
+    with pytest.raises(DataError, match="gone.json: annotation file does not exist"):
         numbers([scene(0)], ann_file=str(tmp_path / "gone.json"))
     (tmp_path / "list.json").write_text("[1]")
-    with pytest.raises(DataError, match='list.json: "images" of a COCO file is a list of objects with id'):
+    with pytest.raises(DataError, match="list.json: a COCO file is an object with images"):
         numbers([scene(0)], ann_file=str(tmp_path / "list.json"))
     path = coco_file(tmp_path / "truth.json", [scene(0)])
     with pytest.raises(DataError, match='no category "dgo".*did you mean "dog"'):

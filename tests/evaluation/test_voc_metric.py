@@ -142,6 +142,8 @@ def test_curves() -> None:
 def test_classes_without_objects_do_not_count_and_nothing_is_defined() -> None:
     sample = one_class([NEAR], [], [NEAR], [0.5])
     assert numbers([sample], CLASSES) == {"mAP": 1, "AP50": 1}
+    each = numbers([sample], CLASSES, classwise=True)
+    assert [each[f"{name}_AP50"] for name in CLASSES] == [1, -1, -1]
     assert numbers([one_class([], [NEAR], [NEAR], [0.5])]) == {"mAP": 0, "AP50": 0}
     assert numbers([one_class([], [], [], [])]) == {"mAP": 0, "AP50": 0}
 

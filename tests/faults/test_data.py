@@ -10,13 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from visionpatch.datasets import FolderDataset, ImageFolderDataset, ListFileDataset, PascalVOCDataset
+from visionpatch.datasets import (
+    Episode,
+    EpisodeDataset,
+    FolderDataset,
+    ImageFolderDataset,
+    ListFileDataset,
+    PascalVOCDataset,
+)
 from visionpatch.datasets.checking import check_dataset
 from visionpatch.datasets.sample_set import CLASSES, make_sample_dataset
 from visionpatch.datasets.transforms import LoadAnnotations, LoadImage, ResizeEdge
 from visionpatch.errors import BadSampleError, ConfigError, DataError
 from visionpatch.evaluation import Accuracy, IoUMetric
-from visionpatch.registry import DATASETS, MODELS
+from visionpatch.registry import MODELS
 
 from .expect import expect
 
@@ -275,10 +282,67 @@ def test_fault_15_how_lists_are_written(root):
         voc(root)
 
 
-def test_fault_15_few_shot_splits_and_supports():
-    if not any("FewShot" in name or "Episode" in name for name in DATASETS.module_dict):
-        pytest.skip("no few-shot data set is registered yet")
-    pytest.fail("few-shot data sets exist: test a class with fewer than k + 1 pictures and an empty support mask here")
+@pytest.fixture
+def few(tmp_path):
+    """Three pictures of an ant, two of a bee, one of both; the mask of the last is larger than its picture."""
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for number, (ant, bee, side) in enumerate([(1, 0, 80), (1, 0, 80), (0, 1, 80), (1, 1, 80), (0, 0, 90)]):
+        mask = np.zeros((60, side), np.uint8)
+        mask[:, :30], mask[:, 40:] = ant, 2 * bee
+        cv2.imwrite(str(tmp_path / f"images/{number}.jpg"), IMAGE)
+        cv2.imwrite(str(tmp_path / f"masks/{number}.png"), mask)
+    return tmp_path
+
+
+FEW_LOAD = [*LOAD[:2], dict(type="SelectClass")]
+
+
+def few_shot(folder, **kwargs):
+    prefix = dict(img_path="images", seg_map_path="masks")
+    meta = dict(classes=("background", "ant", "bee"))
+    pictures = dict(type="FolderDataset", data_root=str(folder), data_prefix=prefix, metainfo=meta)
+    arguments = dict(novel_classes=("ant", "bee"), min_pixels=100, test_mode=True, pipeline=[*FEW_LOAD, LOAD[2]])
+    return EpisodeDataset(pictures, **{**arguments, **kwargs})
+
+
+def test_fault_15_a_class_with_fewer_than_k_plus_1_pictures(few):
+    expect(len(few_shot(few)) == 4)
+    with pytest.raises(DataError, match=r"1 of 2 novel classes count in fewer than 3 of the 5 pictures.*: bee \(2\)"):
+        few_shot(few, shot=2)
+    left = few_shot(few, shot=2, rare_classes="drop")
+    expect(left.metainfo["novel_ids"] == (1,) and len(left) == 3 and len(left[0]["data_samples"].support) == 2)
+    kept = few_shot(few, shot=2, rare_classes="keep")
+    with pytest.raises(DataError, match=r"class 2 counts in 1 pictures besides the query"):
+        kept[2]  # ends: there is no endless search for a third picture
+    with pytest.raises(DataError, match="2 of 2 novel classes count in fewer than 2 .* ant \\(0\\), bee \\(0\\)"):
+        few_shot(few, min_pixels=60 * 80)
+    for shot in (0, -1, None, "1"):
+        with pytest.raises(ConfigError, match="shot is the number of annotated examples of a class, 1 or more"):
+            few_shot(few, shot=shot)
+
+
+def test_fault_15_support_masks_that_are_empty_or_of_another_size(few):
+    lists = few_shot(few)
+    number = lists.episode(0).supports[0]
+    support = few / f"masks/{number}.png"
+    kept = support.read_bytes()
+    cv2.imwrite(str(support), np.zeros((60, 80), np.uint8))  # after the lists were made
+    with pytest.raises(BadSampleError, match=rf"{number}\.jpg: no pixel of the mask has the class 1 \(\"ant"):
+        lists[0]
+    cv2.imwrite(str(support), np.ones((60, 90), np.uint8))
+    with pytest.raises(BadSampleError, match=rf"{number}\.png: the mask is 90x60 but its image .* is 80x60"):
+        lists[0]
+    support.write_bytes(kept)
+    with pytest.raises(BadSampleError, match=r"4\.png: the mask is 90x60"):
+        lists.load(Episode(0, 1, (4,)))
+    with pytest.raises(BadSampleError, match=r'2\.jpg: no pixel of the mask has the class 1 \("ant"\)'):
+        lists.load(Episode(2, 1, (0,)))  # a query without the class
+    cut = [*FEW_LOAD, dict(type="ForegroundCrop", crop_size=20, min_share=0, tries=0), LOAD[2]]
+    masks = [
+        sample["data_samples"].support[0].gt_sem_seg.data for sample in few_shot(few, num_episodes=40, pipeline=cut)
+    ]
+    expect(not all(mask.any() for mask in masks), "a crop may lose the class, as published; the mask is empty then")
 
 
 # 16: nothing to train on

@@ -15,6 +15,7 @@ from visionpatch.registry import MODELS
 from visionpatch.structures import DataSample
 
 from .test_detection_contract import DETECTION_PARTS
+from .test_sccan import FEW_SHOT
 
 CHANNELS = (8, 12, 16, 20)
 CLASSES, HEIGHT, WIDTH = 5, 72, 56
@@ -29,7 +30,7 @@ REGISTERED = {
     name for name, member in MODELS.module_dict.items()
     if inspect.isclass(member) and member.__module__.startswith("visionpatch.heads")
 }  # fmt: skip
-HEADS = sorted(REGISTERED - DETECTION_PARTS)
+HEADS = sorted(REGISTERED - DETECTION_PARTS - set(FEW_SHOT))
 
 
 def features(batch: int = 2) -> list[Tensor]:

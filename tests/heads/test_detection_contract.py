@@ -26,8 +26,9 @@ DENSE: dict[str, dict[str, Any]] = {
     ),
     "RPNHead": dict(anchor_generator=dict(GRID, scales=(3,)), **SMALL),
 }
-# have their own tests in test_roi.py and test_fcn_mask.py
-SECOND_STAGE = {"FCNMaskHead", "RoIAlign", "Shared2FCBBoxHead", "SingleRoIExtractor", "StandardRoIHead"}
+# have their own tests in test_roi.py, test_cascade.py and test_fcn_mask.py
+SECOND_STAGE = {"CascadeRoIHead", "ConvFCBBoxHead", "FCNMaskHead", "RoIAlign", "Shared2FCBBoxHead"}
+SECOND_STAGE |= {"SingleRoIExtractor", "StandardRoIHead"}
 DETECTION_PARTS = set(DENSE) | SECOND_STAGE
 
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from check_golden import find_adapter, masks_error
-from golden import detection
+from golden import detection, heads
 from golden.heads import translate
 from golden.rule import draw
 
 from visionpatch.errors import ConfigError
+from visionpatch.heads import PseudoSampler
 
 
 def test_published_arguments_without_counterpart_are_refused() -> None:
@@ -33,8 +34,7 @@ def test_published_arguments_of_detection_heads():
     ours = detection.translate(head)
     assert ours["bbox_coder"] == dict(type="DeltaXYWHBBoxCoder") and "init_cfg" not in ours
     assert ours["loss_bbox"] == dict(type="SmoothL1Loss", beta=1 / 9)  # the published class's own default
-    with pytest.raises(ConfigError, match="reg_decoded_bbox=True"):
-        detection.translate({**head, "reg_decoded_bbox": True})
+    assert detection.translate({**head, "reg_decoded_bbox": True})["reg_decoded_bbox"] is True
     with pytest.raises(ConfigError, match="add_ctr_clamp=True"):
         detection.translate({**head, "bbox_coder": {**coder, "add_ctr_clamp": True}})
     with pytest.raises(ConfigError, match="num_classes of RPNHead"):
@@ -68,4 +68,30 @@ def test_a_head_of_the_second_stage_alone(kind, args, outputs):
     state = {prefix + name: x for name, x in detection.build(model).state_dict().items()}
     case = dict(source=f"class {kind}", model=model, inputs=dict(x=[dict(draw="x", shape=[2, 4, 7, 7])]))
     found = find_adapter(case)(case, {}, state, draw)
-    assert {name: tuple(x.shape) for name, x in found.items()} == outputs
+    assert {name: tuple(found[name].shape) for name in outputs} == outputs
+
+
+def test_a_sampler_that_is_not_given_takes_all_anchors():
+    """So do the published dense heads; our RPNHead draws 256 by default."""
+    train = dict(assigner=dict(type="MaxIoUAssigner", pos_iou_thr=0.7, neg_iou_thr=0.3), allowed_border=-1)
+    head = detection.build(dict(type="RPNHead", in_channels=8, feat_channels=8, train_cfg=train))
+    assert isinstance(head.sampler, PseudoSampler)
+
+
+@pytest.mark.parametrize(
+    ("notes", "inputs", "training"),
+    [("", ["x"], False), ("", ["x", "gt_instances"], True), ("eval mode: ...", ["x", "batch_gt_instances"], False)],
+)
+def test_the_mode_is_that_of_the_notes(notes, inputs, training):
+    assert detection.is_training(dict(notes=notes, inputs=dict.fromkeys(inputs, []))) is training
+
+
+def test_a_whole_model_that_is_not_known_is_not_taken_for_a_part_of_it():
+    parts = dict(neck=dict(type="FPN"), bbox_head=dict(type="RetinaHead"))
+    with pytest.raises(LookupError, match="no adapter for the source: mmdet: FCOS, FCOS"):
+        find_adapter(dict(source="mmdet: FCOS", model=dict(type="FCOS", **parts)))
+    assert find_adapter(dict(source="mmdet: FCOS", model=parts)) in (detection.run_dense, heads.run_fpn)
+    model = dict(type="RetinaNet", backbone=dict(type="Swin"), **parts)
+    case = dict(source="mmdet: RetinaNet", model=model, inputs={})
+    with pytest.raises(ConfigError, match="no backbone Swin"):
+        find_adapter(case)(case, {}, {}, draw)

@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from mmengine.structures import InstanceData
 
+from visionpatch.errors import ConfigError
 from visionpatch.heads import RetinaHead, RPNHead
+from visionpatch.structures import DataSample
 
 
 def test_names_and_shapes_are_the_published_ones():
@@ -52,3 +55,26 @@ def test_training_proposals_have_settings_of_their_own():
     head = RPNHead(4, 4)
     assert (head.test_cfg["nms_pre"], head.proposal_cfg["nms_pre"]) == (1000, 2000)
     assert RPNHead(4, 4, proposal_cfg=dict(max_per_img=7)).proposal_cfg["max_per_img"] == 7
+
+
+def test_losses_of_boxes_need_decoded_boxes():
+    for head in (RetinaHead, RPNHead):
+        args = dict(num_classes=2) if head is RetinaHead else {}
+        with pytest.raises(ConfigError, match=f"{head.__name__}.loss_bbox compares boxes, not deltas"):
+            head(**args, in_channels=4, feat_channels=4, loss_bbox=dict(type="DIoULoss"))
+
+
+def test_decoded_boxes_are_compared_in_pixels():
+    """One anchor, 8 x 8 about (0, 0); without deltas it is the box itself, which the object is twice as wide as."""
+    anchors = dict(type="AnchorGenerator", strides=[8], ratios=[1.0], scales=[1.0])
+    box = dict(type="IoULoss", mode="linear", loss_weight=3.0)
+    head = RetinaHead(2, 4, 0, anchor_generator=anchors, loss_bbox=box, reg_decoded_bbox=True)
+    for layer in (head.retina_cls, head.retina_reg):
+        torch.nn.init.zeros_(layer.weight), torch.nn.init.zeros_(layer.bias)
+    objects = InstanceData(bboxes=torch.tensor([[-4.0, -4, 12, 4]]), labels=torch.tensor([1]))
+    sample = DataSample(metainfo=dict(img_shape=(8, 8)))
+    sample.gt_instances = objects
+    losses = head.loss([torch.zeros(1, 4, 1, 1)], [sample])
+    assert losses["loss_bbox"][0].item() == pytest.approx(3 * 0.5, rel=1e-5)
+    targets = head.targets(head.anchors.grid([(1, 1)])[0], [(1, 1)], [sample])
+    assert targets.boxes.tolist() == [[[-4, -4, 12, 4]]]

@@ -130,7 +130,8 @@ def test_the_loss_of_boxes_by_hand():
     head = Shared2FCBBoxHead(4, 8, 7, num_classes=2)
     logits = torch.tensor([[2.0, 0, 0], [0, 0, 1]])
     deltas = torch.tensor([[1.0, 1, 1, 1, 9, 9, 9, 9], [5] * 8])
-    targets = RoITargets(torch.tensor([0, 2]), torch.tensor([2.0, 1.0]), torch.tensor([[0.0, 1, 3, 1]]))
+    wanted, boxes = torch.tensor([[0.0, 1, 3, 1]]), torch.zeros(1, 4)
+    targets = RoITargets(torch.tensor([0, 2]), torch.tensor([2.0, 1.0]), wanted, boxes)
     losses = head.loss(logits, deltas, targets)
     log = logits.log_softmax(1)
     torch.testing.assert_close(losses["loss_cls"], -(2 * log[0, 0] + log[1, 2]) / 2)
@@ -139,13 +140,13 @@ def test_the_loss_of_boxes_by_hand():
 
 
 def test_objects_own_boxes_come_first_and_are_positive():
-    one = build().sample(proposals()[0].bboxes, samples()[0])
+    one = build().stage.sample(proposals()[0].bboxes, samples()[0])
     # own boxes 0 and 1, then the proposals: the first and the last overlap the first object, the second nothing
     assert one.sampled.positive.tolist() == [0, 1, 2, 4]
     assert one.sampled.objects.tolist() == [0, 1, 0, 0]
     assert one.sampled.negative.tolist() == [3]
     assert one.labels.tolist() == [0, 2, 0, 0]
-    targets = build(train_cfg=dict(pos_weight=3.0)).targets([one])
+    targets = build(train_cfg=dict(pos_weight=3.0)).stage.targets([one])
     assert targets.labels.tolist() == [0, 2, 0, 0, CLASSES]
     assert targets.weights.tolist() == [3, 3, 3, 3, 1]
     assert not targets.deltas[:2].any() and targets.deltas[2].any()
@@ -188,7 +189,7 @@ def test_zero_predictions_are_defined(count):
 def test_masks_and_boxes_may_share_an_extractor():
     head = build(mask_roi_extractor=None, bbox_roi_extractor=extractor(14),
                  bbox_head=dict(PARTS["bbox_head"], roi_feat_size=14))  # fmt: skip
-    assert head.mask_extractor is head.bbox_roi_extractor
+    assert head.stage.mask_extractor is head.bbox_roi_extractor
     assert head.loss(features(), proposals(), samples())["loss_mask"].isfinite()
 
 

@@ -41,3 +41,20 @@ def test_the_mean_is_over_images_and_ignored_pixels_count_nowhere() -> None:
     assert padded.item() == pytest.approx(loss(LOGITS, LABELS).item(), rel=1e-6)
     padded.backward()
     assert wider.grad[..., 2:].abs().sum() == 0
+
+
+def test_the_loss_of_sccan() -> None:
+    """Class by class, ignored pixels in the denominator: (1 - a_0) + (1 - a_1) per image, mean over images."""
+    logits = torch.tensor([[[[math.log(3), 0.0, 0.0]], [[0.0, 0.0, -math.log(3)]]]])
+    labels = torch.tensor([[[0, 1, 255]]])
+    squares = [0.75**2 + 0.25 + 0.25, 0.25 + 0.25 + 0.25**2]  # of sigmoids (0.75, 0.5, 0.5) and (0.5, 0.5, 0.25)
+    expected = (1 - 2 * 0.75 / (squares[0] + 1)) + (1 - 2 * 0.5 / (squares[1] + 1))
+    loss = DiceLoss(per_class=True, ignored_count=True, eps=5e-9)
+    assert loss(logits, labels).item() == pytest.approx(expected, rel=1e-6)
+    nothing = torch.zeros(1, 1, 3, dtype=torch.int64)  # a query without the class: the second quotient is 0
+    expected_of_nothing = 1 - 2 * 1.75 / (squares[0] + 3) + 1
+    assert loss(logits, nothing).item() == pytest.approx(expected_of_nothing, rel=1e-6)
+    both = loss(torch.cat([logits, logits]), torch.cat([labels, nothing]))
+    assert both.item() == pytest.approx((expected + expected_of_nothing) / 2, rel=1e-6)
+    without = DiceLoss(per_class=True, eps=5e-9)(logits[..., :2], labels[..., :2])
+    assert DiceLoss(per_class=True, eps=5e-9)(logits, labels).item() == pytest.approx(without.item(), rel=1e-6)

@@ -1,4 +1,4 @@
-"""A tiny RetinaNet and a tiny Mask R-CNN fit a few drawn pictures: targets, losses and decoding agree."""
+"""A tiny RetinaNet, Mask R-CNN and Cascade Mask R-CNN fit a few drawn pictures: targets, losses and decoding agree."""
 
 import pytest
 import torch
@@ -56,6 +56,19 @@ MASK = dict(
         rcnn=dict(sampler=dict(type="RandomSampler", num=24, pos_fraction=0.33)),
     ),
     test_cfg=dict(rpn=dict(nms_pre=100, max_per_img=30), rcnn=dict(score_thr=0.3)),
+)
+
+
+STDS = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
+BOX_HEAD = dict(MASK["roi_head"]["bbox_head"], reg_class_agnostic=True, loss_bbox=dict(type="SmoothL1Loss", beta=1.0))
+CASCADE = dict(
+    MASK,
+    roi_head=dict(
+        MASK["roi_head"],
+        type="CascadeRoIHead",
+        bbox_head=[dict(BOX_HEAD, bbox_coder=dict(type="DeltaXYWHBBoxCoder", target_stds=stds)) for stds in STDS],
+    ),
+    train_cfg=dict(MASK["train_cfg"], rcnn=[MASK["train_cfg"]["rcnn"]] * 3),
 )
 
 
@@ -133,8 +146,9 @@ def test_retinanet_fits_four_pictures():
     assert average_precision(samples) > 0.9
 
 
-def test_mask_rcnn_fits_four_pictures():
-    first, last, samples = fit(MASK, steps=80, rate=3e-3)
+@pytest.mark.parametrize("parts", [MASK, CASCADE], ids=["mask_rcnn", "cascade_mask_rcnn"])
+def test_mask_rcnn_fits_four_pictures(parts):
+    first, last, samples = fit(parts, steps=80, rate=3e-3)
     assert last < 0.3 * first
     assert average_precision(samples) > 0.9
     for sample in samples:

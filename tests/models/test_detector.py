@@ -42,7 +42,12 @@ TWO = dict(
     test_cfg=dict(rpn=dict(max_per_img=20)),
     train_cfg=dict(rpn_proposal=dict(max_per_img=20), rcnn=dict(pos_weight=2.0)),
 )
-MODELS_UNDER_TEST = {"one": ("RetinaNet", ONE), "two": ("MaskRCNN", TWO)}
+CASCADE = dict(
+    TWO,
+    roi_head=dict(TWO["roi_head"], type="CascadeRoIHead", num_stages=3, stage_loss_weights=[1, 0.5, 0.25]),
+    train_cfg=dict(rpn_proposal=dict(max_per_img=20), rcnn=[dict(pos_weight=2.0), {}, {}]),
+)
+MODELS_UNDER_TEST = {"one": ("RetinaNet", ONE), "two": ("MaskRCNN", TWO), "cascade": ("CascadeRCNN", CASCADE)}
 
 
 def build(kind, **more):
@@ -87,8 +92,10 @@ def test_losses_reach_every_parameter_with_and_without_objects(kind, objects):
 def test_names_of_the_losses():
     data = build("one").data_preprocessor(batch(), training=True)
     assert set(build("one")(**data, mode="loss")) == {"loss_cls", "loss_bbox"}
-    expected = {"loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox", "acc", "loss_mask"}
-    assert set(build("two")(**data, mode="loss")) == expected
+    second = ("loss_cls", "loss_bbox", "acc", "loss_mask")
+    first = {"loss_rpn_cls", "loss_rpn_bbox"}
+    assert set(build("two")(**data, mode="loss")) == first | set(second)
+    assert set(build("cascade")(**data, mode="loss")) == first | {f"s{i}.{name}" for i in range(3) for name in second}
 
 
 @pytest.mark.parametrize("kind", MODELS_UNDER_TEST)
@@ -101,7 +108,7 @@ def test_predictions_are_in_pixels_of_the_original_picture(kind):
         assert len(found) == 10 and found.labels.max() < 3
         assert found.bboxes[:, 3].max() > height / 2  # stretched by two
         assert found.bboxes.min() >= 0 and (found.bboxes <= torch.tensor([width, height] * 2)).all()
-        if kind == "two":
+        if kind != "one":
             assert found.masks.shape == (10, height, width)
 
 
@@ -117,9 +124,18 @@ def test_raw_outputs():
     data = build("one").data_preprocessor(batch())
     logits, deltas = build("one")(data["inputs"])
     assert [x.shape[1] for x in logits] == [27] * 5 and [x.shape[1] for x in deltas] == [36] * 5
-    logits, deltas, masks = build("two").eval()(data["inputs"])
-    assert logits.shape[1:] == (4,) and deltas.shape[1:] == (12,) and masks.shape[1:] == (3, 28, 28)
-    assert 0 < len(logits) <= 40
+    for kind in ("two", "cascade"):
+        logits, deltas, masks = build(kind).eval()(data["inputs"])
+        assert logits.shape[1:] == (4,) and deltas.shape[1:] == (12,) and masks.shape[1:] == (3, 28, 28)
+        assert 0 < len(logits) <= 40
+
+
+def test_outputs_without_values_are_those_of_every_stage():
+    image = torch.zeros(1, 3, 64, 64, device="meta")
+    one, three = (build(kind).to("meta").eval()(image) for kind in ("two", "cascade"))
+    assert [x.shape for x in one[-3:]] == [(20, 4), (20, 12), (100, 3, 28, 28)]
+    assert [x.shape for x in three[-9:]] == [x.shape for x in one[-3:]] * 3
+    assert len(three) == len(one) + 6
 
 
 def test_settings_reach_the_heads_and_the_number_of_classes_is_known():
@@ -127,6 +143,7 @@ def test_settings_reach_the_heads_and_the_number_of_classes_is_known():
     assert (one.bbox_head.test_cfg["max_per_img"], one.bbox_head.train_cfg["allowed_border"]) == (7, 3)
     assert (two.rpn_head.test_cfg["max_per_img"], two.rpn_head.proposal_cfg["max_per_img"]) == (20, 20)
     assert two.roi_head.train_cfg["pos_weight"] == 2
+    assert [own["pos_weight"] for own in build("cascade").roi_head.train_cfg] == [2, -1, -1]
     assert one.num_classes == two.num_classes == 3
 
 
@@ -134,7 +151,7 @@ def test_the_names_of_the_whole_are_those_of_mmdet():
     prefixes = {name.rsplit(".", 2)[0].split(".")[0] for name in build("two").state_dict()}
     assert prefixes == {"backbone", "neck", "rpn_head", "roi_head"}
     assert {name.split(".")[0] for name in build("one").state_dict()} == {"backbone", "neck", "bbox_head"}
-    for name in ("Detector", "RetinaNet", "FasterRCNN", "MaskRCNN"):
+    for name in ("Detector", "RetinaNet", "FasterRCNN", "MaskRCNN", "CascadeRCNN"):
         assert MODELS.get(name) is Detector
 
 
@@ -151,6 +168,13 @@ def test_parts_that_do_not_fit_are_named():
     wrong["mask_roi_extractor"]["featmap_strides"] = (8, 16)
     with pytest.raises(ConfigError, match=r"roi_head.mask_roi_extractor.featmap_strides = \[8, 16\], but FPN"):
         build("two", roi_head=wrong)
+    wrong = deepcopy(CASCADE["roi_head"])
+    wrong["bbox_roi_extractor"] = [
+        *[wrong["bbox_roi_extractor"]] * 2,
+        wrong["bbox_roi_extractor"] | {"featmap_strides": (8,)},
+    ]
+    with pytest.raises(ConfigError, match=r"roi_head.bbox_roi_extractor.2.featmap_strides = \[8\], but FPN"):
+        build("cascade", roi_head=wrong)
     with pytest.raises(ConfigError, match=r'model.train_cfg has no key "rpn_proposals"; did you mean "rpn_proposal"'):
         build("two", train_cfg=dict(rpn_proposals={}))
     with pytest.raises(ConfigError, match=r'RetinaHead.test_cfg has no key "rpn"'):

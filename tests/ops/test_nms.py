@@ -87,6 +87,28 @@ def test_groups_never_mix_at_negative_or_huge_coordinates():
     assert keep.tolist() == naive_nms(boxes, scores, 0.4, groups=groups)
 
 
+def test_overlaps_in_groups_are_those_of_the_boxes_mmcv_rounds():
+    """Moved apart by the largest coordinate plus 1, up to 131072 pixels; the boxes that come back are not rounded."""
+    boxes, scores = random_boxes(300, spread=1000, shift=20)
+    groups = torch.arange(300) % 80
+    moved = boxes + (groups * (boxes.max() + 1))[:, None]
+    assert 60_000 < moved.max() < 131_072 and not torch.equal(moved[:, 2] - moved[:, 0], boxes[:, 2] - boxes[:, 0])
+    cfg = dict(iou_threshold=0.3, method="gaussian", min_score=0.01)
+    expected, order = soft_nms(moved, scores, **cfg)
+    dets, keep = batched_nms(boxes, scores, groups, dict(cfg, type="soft_nms"))
+    assert (
+        torch.equal(keep, order) and torch.equal(dets[:, 4], expected[:, 4]) and torch.equal(dets[:, :4], boxes[keep])
+    )
+    pair, near = torch.tensor([[0.0, 0, 8, 8.0], [0, 0, 8, 4.0001]]), torch.tensor([0.9, 0.8])  # an IoU of 0.5000125
+    far = torch.tensor([[999.0, 999, 1000, 1000]])
+    for group, kept in ((0, [0, 1]), (50, [0, 1, 2]), (5000, [0, 1])):  # rounded off at 50000, not at 5000000
+        found = batched_nms(
+            torch.cat([far, pair]), torch.cat([torch.ones(1), near]), torch.tensor([0, group, group]),
+            dict(iou_threshold=0.5),
+        )[1]  # fmt: skip
+        assert found.tolist() == kept
+
+
 def test_boxes_without_area_stay():
     boxes = torch.tensor([[5.0, 5, 5, 5], [5, 5, 5, 5], [0, 0, 10, 10], [3, 3, 3, 8]])
     assert nms(boxes, torch.tensor([0.9, 0.8, 0.7, 0.6]), 0.1)[1].tolist() == [0, 1, 2, 3]

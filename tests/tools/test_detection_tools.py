@@ -86,6 +86,15 @@ def test_analysis_draws_the_worst_and_the_best(config: Path, capsys: pytest.Capt
     assert run(ANALYZE, config, "gone.npz") == 2
 
 
+def test_analysis_of_a_pipeline_that_loads_no_truth(config: Path, capsys: pytest.CaptureFixture) -> None:
+    """The boxes are the data set's; what is compared is the same."""
+    config.write_text(config.read_text().replace("dict(type='LoadAnnotations', with_bbox=True, with_mask=True), ", ""))
+    assert run("tools/test.py", config, "w.pth", "--out", "p.npz") == 0
+    assert run(ANALYZE, config, "p.npz", "--number", "1") == 0
+    assert "4 pictures score 0.750 on average, from 0.000 to 1.000" in capsys.readouterr().out
+    assert cv2.imread("analysis/worst/000_0.000_miss.png").shape[1] == 2 * 4 * SIZE[1] + 8  # the truth beside it
+
+
 def test_browsing_draws_boxes(config: Path) -> None:
     assert run("tools/analysis_tools/browse_dataset.py", config, "--split", "test") == 0
     drawn = cv2.imread("browse/0000_one.png")

@@ -25,6 +25,7 @@ TOOLS = [
     "tools/what_is.py",
     "tools/dataset_converters/make_sample_dataset.py",
     "demo/image_demo.py",
+    "demo/few_shot_demo.py",
 ]
 
 

@@ -48,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         ranked.append((picture_score(sample, len(classes), args.score_thr), index))
     ranked = sorted(pair for pair in ranked if pair[0] == pair[0])  # nan: nothing to compare with
-    cli.need(ranked, f"{args.predictions}: no picture of the test data has ground truth to compare with")
+    cli.need(
+        ranked,
+        f"{args.config}: no picture of its test data has ground truth to compare with; put LoadAnnotations into the "
+        "pipeline of test_dataloader.dataset, or name a split with annotations by --cfg-options",
+    )
     number = min(args.number, len(ranked))
     chosen = dict(worst=ranked[:number], best=ranked[::-1][:number])
     write_pictures(dataset, args, chosen)
@@ -85,7 +89,20 @@ def predicted_samples(dataset: Any, path: str, wanted: set[int] | None = None) -
         record = found.get(str(sample.img_path))
         cli.need(record is not None, f"{path}: holds nothing for {sample.img_path}; was it made with this config?")
         put_prediction(sample, record)
+        put_truth(sample, dataset.get_data_info(index).get("objects"))
         yield index, sample
+
+
+def put_truth(sample: Any, objects: Any) -> None:
+    """The boxes of a detection dataset into a sample whose pipeline did not load them."""
+    import torch
+    from mmengine.structures import InstanceData
+
+    if objects is None or "gt_instances" in sample:
+        return
+    ignored = torch.from_numpy(objects.crowd | objects.difficult)
+    found = InstanceData(bboxes=torch.from_numpy(objects.boxes), labels=torch.from_numpy(objects.labels))
+    sample.gt_instances, sample.ignored_instances = found[~ignored], found[ignored]
 
 
 def put_prediction(sample: Any, record: Mapping[str, Any]) -> None:

@@ -77,7 +77,12 @@ def draw_packed(packed: dict, metainfo: dict, evaluated: bool = False) -> Any:
     if "gt_sem_seg" not in sample:
         return image
     labels = sample.gt_sem_seg.data.squeeze(0).numpy()
-    return draw_segmentation(image, labels, metainfo["classes"], metainfo["palette"])
+    classes, palette = metainfo["classes"], metainfo["palette"]
+    if "class_id" in sample:  # an episode: 1 is its class
+        classes, palette = ("background", sample.class_name), [(0, 0, 0), palette[sample.class_id]]
+    if labels.shape != image.shape[:2] and "img_shape" in sample:  # of the file, and the picture lies in a canvas
+        image = np.ascontiguousarray(image[: sample.img_shape[0], : sample.img_shape[1]])
+    return draw_segmentation(image, labels, classes, palette)
 
 
 if __name__ == "__main__":

@@ -49,11 +49,13 @@ class Inputs:
     def get(self, name: str) -> Tensor | None:
         """The tensor, or None where the case has none of that name."""
         for word in (name, *OTHER_NAMES.get(name, ())):
-            for key in (f"{self.call}_{word}", f"{word}_{self.call}", f"{self.call}.{word}", word):
+            keys = (f"{self.call}_{word}", f"{word}_{self.call}", f"{self.call}.{word}", word)
+            for key in keys:
                 if key in self.arrays:
                     return torch.from_numpy(self.arrays[key])
-            if word in self.specs:
-                return self._made(self.specs[word])
+            for key in keys:
+                if key in self.specs:
+                    return self._made(self.specs[key])
             if isinstance(self.state.get(word), Tensor):
                 return self.state[word]
         return None
@@ -122,7 +124,8 @@ def _output(key: str, name: str, results: Mapping[str, Tensor], inputs: Inputs, 
         leaf = named.get(leaf, leaf)
     texts = [text for pattern, text in case["outputs"].items() if pattern in (key, rest)] + [case.get("notes", "")]
     drawn = re.search(r'draw\(["\']([^"\']*cotangent[^"\']*)["\']', " ".join(texts))
-    weight = inputs.draw(drawn[1] if drawn else "cotangent", main.shape) if main.ndim else torch.ones(())
+    plain = main.ndim == 0 or (not drawn and re.search(r"gradient of (the sum of|out\w*\.sum\()", " ".join(texts)))
+    weight = torch.ones(()) if plain else inputs.draw(drawn[1] if drawn else "cotangent", main.shape)
     return torch.autograd.grad((main * weight).sum(), inputs.leaves[leaf], retain_graph=True, allow_unused=True)[0]
 
 
@@ -234,7 +237,9 @@ def call_deformable_attention(arguments: dict[str, Any], inputs: Inputs) -> dict
     dims = arguments.get("embed_dims", 256)
     layout = [arguments.get(key, default) for key, default in (("num_heads", 8), ("num_levels", 4), ("num_points", 4))]
     module = DeformableAttention(dims, *layout, int(dims * arguments.get("value_proj_ratio", 1.0)))
-    module.load_state_dict(inputs.state, strict=True)
+    parts = "|".join(name for name, _ in module.named_children())
+    state = {re.sub(rf"^.*?(?=({parts})\.)", "", name): value for name, value in inputs.state.items()}
+    module.load_state_dict(state, strict=True)
     inputs.leaves |= dict(module.named_parameters())
     query = inputs.leaf("query")
     value = inputs.leaf("value") if inputs.get("value") is not None else query

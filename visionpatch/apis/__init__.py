@@ -10,6 +10,7 @@ _WHERE = {
     "count_macs": "flops",
     "build_inferencer": "inferencer",
     "DetectionInferencer": "detection",
+    "FewShotInferencer": "few_shot",
     "SegmentationInferencer": "segmentation",
 }
 __all__ = sorted(_WHERE)

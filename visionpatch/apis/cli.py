@@ -6,11 +6,13 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from visionpatch.errors import ConfigError, VisionpatchError
 
 TRACEBACK = "VISIONPATCH_TRACEBACK"
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -115,3 +117,14 @@ def need(condition: Any, message: str) -> None:
     """Raise `ConfigError` unless `condition` holds."""
     if not condition:
         raise ConfigError(message)
+
+
+def find_pictures(path: Path) -> tuple[list[Path], list[str]]:
+    """The pictures at `path`, sorted, and a line for each other file."""
+    need(path.exists(), f"{path}: no such picture or folder")
+    if path.is_file():
+        return [path], []
+    files = sorted(p for p in path.iterdir() if p.is_file())
+    pictures = [p for p in files if p.suffix.lower() in PICTURES]
+    need(pictures, f"{path}: holds no picture ({', '.join(PICTURES)})")
+    return pictures, [f"{p}: not a picture" for p in files if p not in pictures]

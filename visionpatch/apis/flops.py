@@ -20,7 +20,8 @@ def count_macs(model: nn.Module, shape: tuple[int, int] | tuple[int, int, int], 
     Args:
         model: a backbone, or a model with ``forward(inputs, data_samples, mode="tensor")``.
         shape: (H, W) of an image of three channels, or (C, H, W).
-        by_module: return a dict of dotted module name -> count as well: ``(total, {...})``.
+        by_module: return a dict of dotted module name -> count as well: ``(total, {...})``. A module that is not
+            called itself, such as a list of heads, counts as its parts together.
 
     Raises:
         ConfigError: `shape` is not two or three positive integers.
@@ -35,7 +36,14 @@ def count_macs(model: nn.Module, shape: tuple[int, int] | tuple[int, int, int], 
         _run(copy.deepcopy(model).cpu(), size, counter)
     counts = {name: sum(ops.values()) // 2 for name, ops in counter.get_flop_counts().items()}
     total = counts.pop("Global", 0)
-    return (total, {name.partition(".")[2]: n for name, n in counts.items() if "." in name}) if by_module else total
+    if not by_module:
+        return total
+    found = {name.partition(".")[2]: n for name, n in counts.items() if "." in name}
+    for name, module in reversed(list(model.named_modules())):  # parts before the wholes that only call them
+        below = [found.get(f"{name}.{child}", 0) for child, _ in module.named_children()]
+        if name and name not in found and any(below):
+            found[name] = sum(below)
+    return total, found
 
 
 _CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu

@@ -25,7 +25,7 @@ class Inferencer:
 
     Args:
         config: a name of `list_models`, a config file or a Config.
-        weights: the checkpoint; None warns, since what an untrained model says is noise.
+        weights: the checkpoint; None warns where anything is to be trained: what an untrained model says is noise.
         device: such as ``"cpu"`` or ``"cuda:0"``; None takes a GPU if there is one.
 
     Attributes:
@@ -44,18 +44,22 @@ class Inferencer:
     ) -> None:
         self.cfg = config if isinstance(config, Config) else get_config(config)
         self.check(self.cfg)
-        if weights is None:
-            warnings.warn(f"{type(self).__name__} without weights: the model is untrained", stacklevel=2)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise ConfigError(f'device = "{device}", but torch sees no GPU; use "cpu"')
         model: Any = get_model(self.cfg, weights, device)
         self.model = model
-        meta = getattr(model, "dataset_meta", None) or _dataset_meta(self.cfg)
-        self.classes: Sequence[str] = meta.get("classes") or [f"class {i}" for i in range(model.num_classes)]
-        self.palette = meta.get("palette") or colour_map(len(self.classes))
+        if weights is None and any(p.requires_grad for p in model.parameters()):
+            warnings.warn(f"{type(self).__name__} without weights: the model is untrained", stacklevel=2)
+        self.classes, self.palette = self.names()
         with DefaultScope.overwrite_default_scope(SCOPE):
             self.pipeline = Compose(_without_truth(self.cfg))
+
+    def names(self) -> tuple[Sequence[str], Sequence[Sequence[int]]]:
+        """Names and colours of the classes."""
+        meta = getattr(self.model, "dataset_meta", None) or _dataset_meta(self.cfg)
+        classes = meta.get("classes") or [f"class {i}" for i in range(self.model.num_classes)]
+        return classes, meta.get("palette") or colour_map(len(classes))
 
     def __call__(self, pictures: Picture | Sequence[Picture]) -> list[DataSample]:
         """Predict one picture or several: paths, or arrays (H, W, 3) BGR uint8.
@@ -71,7 +75,7 @@ class Inferencer:
     def stream(self, pictures: Sequence[Picture]) -> Iterator[DataSample]:
         """One by one, so that the pictures need not fit in memory together."""
         for index, picture in enumerate(pictures):
-            packed: Any = self.pipeline(_results(picture, index))
+            packed: Any = self.pipeline(describe(picture, index))
             with torch.inference_mode():
                 yield self.model.test_step(dict(inputs=[packed["inputs"]], data_samples=[packed["data_samples"]]))[0]
 
@@ -111,10 +115,14 @@ def build_inferencer(
         if kind.fits(cfg):
             return kind(cfg, weights, device)
     heads = ", ".join(head for kind in kinds for head in kind.heads)
-    raise ConfigError(f"{cfg.filename}: its model holds none of {heads}; only segmentation and detection are drawn")
+    raise ConfigError(
+        f"{cfg.filename}: only models with {heads} are drawn; a FewShotSegmentor needs annotated pictures as well: "
+        "FewShotInferencer, demo/few_shot_demo.py"
+    )
 
 
-def _results(picture: Picture, index: int) -> dict[str, Any]:
+def describe(picture: Picture, index: int) -> dict[str, Any]:
+    """What a pipeline is given of a picture."""
     path = f"array {index}" if isinstance(picture, ndarray) else str(picture)
     given = dict(img=picture) if isinstance(picture, ndarray) else {}
     common = dict(img_id=Path(path).stem, sample_idx=index, seg_fields=[], reduce_zero_label=False)
@@ -123,22 +131,23 @@ def _results(picture: Picture, index: int) -> dict[str, Any]:
 
 def _without_truth(cfg: Config) -> list:
     """The test pipeline without the steps that read annotations."""
-    dataset = _test_dataset(cfg)
+    dataset = test_dataset(cfg)
     steps = dataset.get("pipeline") or cfg.get("test_pipeline")
     if not steps:
         raise ConfigError(
             f"{cfg.filename}: test_dataloader.dataset.pipeline is missing; it says how pictures are prepared"
         )
-    return [step for step in steps if not str(step.get("type", "")).endswith("LoadAnnotations")]
+    return [step for step in steps if not str(step.get("type", "")).endswith(("LoadAnnotations", "SelectClass"))]
 
 
-def _test_dataset(cfg: Config) -> dict:
+def test_dataset(cfg: Config) -> dict:
+    """The config's data set to test on, or else to validate on."""
     loader = cfg.get("test_dataloader") or cfg.get("val_dataloader") or {}
     return loader.get("dataset") or {}
 
 
 def _dataset_meta(cfg: Config) -> dict:
     """Classes and palette as the config's dataset class declares them, without reading data."""
-    dataset = _test_dataset(cfg)
+    dataset = test_dataset(cfg)
     kind = DATASETS.get(dataset["type"]) if isinstance(dataset.get("type"), str) else None
     return {**(getattr(kind, "METAINFO", None) or {}), **(dataset.get("metainfo") or {})}

@@ -2,5 +2,6 @@
 
 from visionpatch.backbones.crossformer import CrossFormer
 from visionpatch.backbones.efficientnet_lite import EfficientNetLite
+from visionpatch.backbones.resnet import ResNet
 
-__all__ = ["CrossFormer", "EfficientNetLite"]
+__all__ = ["CrossFormer", "EfficientNetLite", "ResNet"]

@@ -9,8 +9,11 @@ from .cityscapes import CityscapesDataset
 from .classification import ImageFolderDataset, ListFileDataset
 from .coco import CocoDataset
 from .coco_json import read_coco
+from .coco_seg import CocoSegDataset
 from .coco_stuff import COCOStuffDataset
 from .detection import DetectionDataset
+from .episodes import Episode, EpisodeLists, draw_episode, fold_classes, make_lists
+from .few_shot import EpisodeDataset
 from .folder import FolderDataset
 from .labelme import LabelMeDataset, read_labelme
 from .samplers import AspectRatioBatchSampler, DefaultSampler, TrainSampler
@@ -29,9 +32,13 @@ __all__ = [
     "CamVidDataset",
     "CityscapesDataset",
     "CocoDataset",
+    "CocoSegDataset",
     "ConcatDataset",
     "DefaultSampler",
     "DetectionDataset",
+    "Episode",
+    "EpisodeDataset",
+    "EpisodeLists",
     "FolderDataset",
     "ImageFolderDataset",
     "LabelMeDataset",
@@ -43,6 +50,9 @@ __all__ = [
     "TrainSampler",
     "VOCDetectionDataset",
     "data_path",
+    "draw_episode",
+    "fold_classes",
+    "make_lists",
     "mask_of",
     "read_coco",
     "read_labelme",

@@ -26,6 +26,8 @@ class CocoDataset(DetectionDataset):
             the labels. None takes all, in the file's order.
         filter_cfg: pictures left out in training; see DetectionDataset.
         duplicates: of an id used twice, "error" raises and "drop" keeps the first entry.
+        malformed: of entries without a key that is needed or with values of the wrong kind, "error" raises and "drop"
+            leaves them out and counts them.
         pipeline, test_mode, indices: as SegmentationDataset. With `test_mode` a file without annotations will do.
 
     Raises:
@@ -42,6 +44,7 @@ class CocoDataset(DetectionDataset):
         metainfo: Mapping[str, Any] | None = None,
         filter_cfg: Mapping[str, Any] | None = FILTER,
         duplicates: str = "error",
+        malformed: str = "error",
         pipeline: Sequence[Mapping[str, Any] | Callable] = (),
         test_mode: bool = False,
         indices: int | Sequence[int] | None = None,
@@ -52,7 +55,11 @@ class CocoDataset(DetectionDataset):
         self.ann_file = _single_json(under(root, ann_file))
         needed = not test_mode and check_filter("CocoDataset", filter_cfg)["filter_empty_gt"]
         annotations = read_coco(
-            self.ann_file, (metainfo or {}).get("classes"), duplicates=duplicates, need_objects=needed
+            self.ann_file,
+            (metainfo or {}).get("classes"),
+            duplicates=duplicates,
+            malformed=malformed,
+            need_objects=needed,
         )
         super().__init__(
             annotations,

@@ -3,9 +3,10 @@
 import json
 import os
 import reprlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any, NoReturn
+from typing import Any
 
 from visionpatch.errors import ConfigError, DataError, nearest
 
@@ -17,7 +18,11 @@ KEYS = ("images", "annotations", "categories")
 LIMIT = 1e9  # of a coordinate or an area
 MAX_SIDE = 2**20
 show = reprlib.repr  # short, whatever is in the file
-DUPLICATES = ("error", "drop")
+POLICIES = ("error", "drop")
+REMEDIES = {
+    why.MALFORMED: 'correct it, or malformed="drop" leaves such entries out and counts them',
+    why.DUPLICATE: 'duplicates="drop" keeps the first',
+}
 
 
 def read_coco(
@@ -25,6 +30,7 @@ def read_coco(
     classes: Sequence[str] | None = None,
     *,
     duplicates: str = "error",
+    malformed: str = "error",
     keep_empty: bool = True,
     need_objects: bool = True,
     with_masks: bool = False,
@@ -32,26 +38,33 @@ def read_coco(
     """Pictures and objects of a COCO file. What is left out, and why, is counted in the report.
 
     Left out are objects of no area or outside their picture, of a category not in `classes`, or without a picture.
-    Boxes that reach over the edge are clipped. A malformed segmentation becomes None.
+    Boxes that reach over the edge are clipped. A malformed segmentation becomes None. ``area`` and ``iscrowd`` may be
+    missing or null: the area of the box, no crowd. So may the id of an annotation.
 
     Args:
         classes: category names; their order gives the labels. None takes all, in the file's order.
         duplicates: of an id used twice, "error" raises and "drop" keeps the first entry.
+        malformed: of an image or annotation without a key that is needed, or with a value of the wrong kind, "error"
+            raises and "drop" leaves it out.
         keep_empty: keep pictures without objects.
         need_objects: raise when no object that is not a crowd is left; False also reads files of pictures alone.
         with_masks: leave out objects without a valid segmentation.
 
     Raises:
-        DataError: the file cannot be read, is no JSON, or is not of this format; the message names the entry.
+        DataError: the file cannot be read, is no JSON, or is not of this format; the message names the first entry
+            at fault, and how many there are.
         ConfigError: an argument is wrong.
     """
-    if duplicates not in DUPLICATES:
-        raise ConfigError(f"read_coco: unknown duplicates={duplicates!r}{nearest(str(duplicates), DUPLICATES)}")
-    reader = _Reader(os.fspath(path), duplicates == "drop", with_masks)
+    policies = dict(duplicates=duplicates, malformed=malformed)
+    for name, value in policies.items():
+        if value not in POLICIES:
+            raise ConfigError(f"read_coco: unknown {name}={value!r}{nearest(str(value), POLICIES)}")
+    dropped = {why.DUPLICATE: duplicates == "drop", why.MALFORMED: malformed == "drop"}
+    reader = _Reader(os.fspath(path), dropped, with_masks)
     tables = reader.tables(load_json(path), need_objects)
     names, category_ids, labels = reader.categories(tables["categories"], classes)
     records = reader.images(tables["images"])
-    found = reader.objects(tables["annotations"], records, labels, names)
+    found = reader.objects(tables["annotations"], records, labels)
     images = [
         ImageObjects.of(key, name, height, width, found.get(key, ()))
         for key, (name, height, width) in records.items()
@@ -67,7 +80,7 @@ def read_coco(
 
 
 def load_json(path: str | PathLike) -> Any:
-    """The content of a JSON file; NaN, infinities and repeated keys are refused.
+    """The content of a JSON file; repeated keys are refused. NaN and infinities are for the reader to refuse, by place.
 
     Raises:
         DataError: in one line, where in the file.
@@ -84,7 +97,7 @@ def load_json(path: str | PathLike) -> Any:
     if not text.strip():
         raise DataError(f"{path}: annotation file is empty ({len(text)} bytes)")
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         cut = "" if text.rstrip().endswith(("}", "]")) else "; the file seems cut off: fetch it again"
         place = f"line {error.lineno}, column {error.colno}"
@@ -95,14 +108,24 @@ def load_json(path: str | PathLike) -> Any:
         raise DataError(f"{path}: no annotations: its lists or objects are nested too deeply") from None
 
 
-class _Reader:
-    """The tables of one file, one method each."""
+class _MalformedError(Exception):
+    """An entry of a table cannot be used; the text says what is wrong with it."""
 
-    def __init__(self, path: str, drop_duplicates: bool, with_masks: bool) -> None:
+
+class _Reader:
+    """The tables of one file, one method each.
+
+    Args:
+        dropped: {MALFORMED, DUPLICATE: whether such entries are left out}; otherwise they are an error.
+    """
+
+    def __init__(self, path: str, dropped: Mapping[str, bool], with_masks: bool) -> None:
         self.path = path
-        self.drop_duplicates = drop_duplicates
+        self.dropped = dropped
         self.with_masks = with_masks
         self.report = ReadReport(path)
+        self.faults: Counter = Counter()
+        self.first = ""  # of the faults, with what to do about it
 
     def tables(self, document: Any, need_objects: bool) -> dict[str, list]:
         if not isinstance(document, dict):
@@ -127,16 +150,18 @@ class _Reader:
         ids: dict[str, int] = {}
         known: set[int] = set()
         for index, entry in enumerate(table):
-            key, name = self._get(entry, "id", "categories", index), self._get(entry, "name", "categories", index)
-            if type(key) is not int or not isinstance(name, str):
-                self._fail(
-                    "categories", index, entry, f"an integer id and a name are expected, not {show(key)}, {show(name)}"
-                )
+            try:
+                key, name = _get(entry, "id"), _get(entry, "name")
+                if type(key) is not int or not isinstance(name, str):
+                    raise _MalformedError(f"an integer id and a name are expected, not {show(key)}, {show(name)}")
+            except _MalformedError as fault:  # the labels follow from the table: none of it is left out
+                raise self._error(f"{_place('categories', index, entry)}: {fault}") from None
             if key in known or name in ids:
-                self._duplicate("categories", index, entry, f'category {key} "{name}"')
+                self._fault(why.DUPLICATE, "categories", index, entry, f'category {key} "{name}" is there before')
             else:
                 known.add(key)
                 ids[name] = key
+        self._check()
         names = tuple(ids) if classes is None else check_classes("read_coco", classes)
         for name in names:
             if name not in ids:
@@ -149,34 +174,37 @@ class _Reader:
         self.report.images = len(table)
         records: dict[int | str, tuple[str, int, int]] = {}
         for index, entry in enumerate(table):
-            key = self._get(entry, "id", "images", index)
-            name = self._get(entry, "file_name", "images", index)
-            sides = [self._get(entry, side, "images", index) for side in ("height", "width")]
-            if type(key) not in (int, str):
-                self._fail("images", index, entry, f"the id is an integer or a text, not {show(key)}")
-            if not isinstance(name, str) or not is_path(name):
-                self._fail("images", index, entry, f"file_name is the name of a file, not {show(name)}")
-            for side in sides:
-                if type(side) not in NUMBERS or not 1 <= side <= MAX_SIDE or side != int(side):
-                    self._fail("images", index, entry, f"height and width are whole numbers from 1, not {show(side)}")
+            try:
+                key, record = _image(entry)
+            except _MalformedError as fault:
+                self._fault(why.MALFORMED, "images", index, entry, str(fault))
+                continue
             if key in records:
-                self._duplicate("images", index, entry, f"image {key!r}")
+                self._fault(why.DUPLICATE, "images", index, entry, f"image {key!r} is there before")
             else:
-                records[key] = (name.replace("\\", "/"), int(sides[0]), int(sides[1]))
+                records[key] = record
+        self._check()
         return records
 
     def objects(
-        self, table: list, images: Mapping, labels: Mapping[int, int | None], names: Sequence[str]
+        self, table: list, images: Mapping, labels: Mapping[int, int | None]
     ) -> dict[int | str, list[ObjectRecord]]:
         """{image id: its objects}, without those that are left out."""
         report, seen = self.report, set()
         report.objects = len(table)
         found: dict[int | str, list[ObjectRecord]] = {}
         for index, entry in enumerate(table):
-            key, image, category, numbers = self._identify(entry, index)
+            try:
+                given, image, category, box = _annotation(entry)
+            except _MalformedError as fault:
+                self._fault(why.MALFORMED, "annotations", index, entry, str(fault))
+                continue
+            key = f"annotations[{index}]" if given is None else given
             case = f"annotation {key!r}"
+            if given is None:
+                report.note(why.NO_ID, case)
             if key in seen:
-                self._duplicate("annotations", index, entry, case)
+                self._fault(why.DUPLICATE, "annotations", index, entry, f"{case} is there before")
                 continue
             seen.add(key)
             label = labels.get(category)
@@ -185,38 +213,24 @@ class _Reader:
             elif label is None:
                 report.leave_out(why.OTHER_CLASS if category in labels else why.NO_CATEGORY, f"{case} of {category}")
             else:
-                record = self._record(entry, index, key, label, numbers, images[image])
+                record = self._record(entry, key, label, box, images[image])
                 if record is not None:
                     found.setdefault(image, []).append(record)
+        self._check()
         return found
 
-    def _identify(self, entry: Any, index: int) -> tuple[int | str, int | str, int, list]:
-        """(id, image id, category id, box as x, y, width, height) of an annotation."""
-        key, image, category, numbers = (
-            self._get(entry, name, "annotations", index) for name in ("id", "image_id", "category_id", "bbox")
-        )
-        if type(key) not in (int, str) or type(image) not in (int, str) or type(category) is not int:
-            self._fail("annotations", index, entry, "id, image_id and category_id are integers")
-        if not isinstance(numbers, list) or len(numbers) != 4 or not all(map(_is_number, numbers)):
-            self._fail("annotations", index, entry, f"bbox is four numbers, x, y, width, height, not {show(numbers)}")
-        return key, image, category, numbers
-
     def _record(
-        self, entry: dict, index: int, key: int | str, label: int, numbers: list, image: tuple[str, int, int]
+        self, entry: dict, key: int | str, label: int, numbers: Box, image: tuple[str, int, int]
     ) -> ObjectRecord | None:
-        """The object, or None if it is left out."""
+        """The object of a valid entry, or None if it is left out."""
         _, height, width = image
-        x, y, w, h = map(float, numbers)
-        area, crowd = entry.get("area", w * h), entry.get("iscrowd", 0)
-        if not _is_number(area):
-            self._fail("annotations", index, entry, f"area is a number, not {show(area)}")
-        if crowd not in (0, 1) or isinstance(crowd, float):
-            self._fail("annotations", index, entry, f"iscrowd is 0 or 1, not {show(crowd)}")
+        x, y, w, h = numbers
+        area, crowd = float(_value(entry, "area", w * h)), bool(_value(entry, "iscrowd", 0))
         case = f"annotation {key!r} of {image[0]}"
         box: Box | None
         box, note = clip_box((x, y, x + w, y + h), width, height) if area > 0 else (None, why.NO_AREA)
         if box is None:
-            self.report.leave_out(note or why.OUTSIDE, f"{case}: x, y, width, height {numbers}")
+            self.report.leave_out(note or why.OUTSIDE, f"{case}: x, y, width, height {entry['bbox']}")
             return None
         outline, fault = self._outline(entry.get("segmentation"), height, width)
         if fault and self.with_masks:
@@ -225,7 +239,7 @@ class _Reader:
         for what in (note, why.BAD_MASK if fault == why.BAD_MASK else None, why.CROWD if crowd else None):
             if what:
                 self.report.note(what, case)
-        return ObjectRecord(key, box, label, float(area), outline, bool(crowd))
+        return ObjectRecord(key, box, label, area, outline, crowd)
 
     @staticmethod
     def _outline(segmentation: Any, height: int, width: int) -> tuple[Any, str | None]:
@@ -235,23 +249,75 @@ class _Reader:
         valid = check_segmentation(segmentation, height, width)
         return valid, why.BAD_MASK if valid is None else None
 
-    def _get(self, entry: Any, key: str, table: str, index: int) -> Any:
-        if not isinstance(entry, dict):
-            raise self._error(f"{table}[{index}] is an object, not {show(entry)}")
-        if key not in entry:
-            self._fail(table, index, entry, f'no "{key}", only {", ".join(entry)[:120]}')
-        return entry[key]
+    def _fault(self, kind: str, table: str, index: int, entry: Any, message: str) -> None:
+        """An entry that is left out, or an error at the end of its table."""
+        if self.dropped[kind]:
+            self.report.leave_out(kind, f"{_place(table, index, entry)}: {message}")
+        else:
+            self.first = self.first or f"{_place(table, index, entry)}: {message}; {REMEDIES[kind]}"
+            self.faults[kind] += 1
 
-    def _duplicate(self, table: str, index: int, entry: dict, what: str) -> None:
-        if not self.drop_duplicates:
-            self._fail(table, index, entry, f'{what} is there before; duplicates="drop" keeps the first')
-        self.report.leave_out(why.DUPLICATE, what)
-
-    def _fail(self, table: str, index: int, entry: dict, message: str) -> NoReturn:
-        raise self._error(f"{table}[{index}] (id {show(entry.get('id'))}): {message}")
+    def _check(self) -> None:
+        """DataError if the table that was read has faults."""
+        if self.faults.total() == 1:
+            raise self._error(self.first)
+        if self.faults:
+            counts = ", ".join(f"{count} {kind}" for kind, count in self.faults.most_common())
+            raise self._error(
+                f"{self.first} ({self.faults.total()} entries cannot be used: {counts}; this is the first)"
+            )
 
     def _error(self, message: str) -> DataError:
         return DataError(f"{self.path}: {one_line(message)}")
+
+
+def _place(table: str, index: int, entry: Any) -> str:
+    return f"{table}[{index}]" + (f" (id {show(entry.get('id'))})" if isinstance(entry, dict) else "")
+
+
+def _get(entry: Any, key: str) -> Any:
+    if not isinstance(entry, dict):
+        raise _MalformedError(f"an object is expected, not {show(entry)}")
+    if key not in entry:
+        raise _MalformedError(f'no "{key}", only {", ".join(entry)[:120]}')
+    return entry[key]
+
+
+def _value(entry: dict, key: str, default: float) -> Any:
+    """What may be missing or null."""
+    value = entry.get(key)
+    return default if value is None else value
+
+
+def _image(entry: Any) -> tuple[int | str, tuple[str, int, int]]:
+    """(id, (file name, height, width)) of an image."""
+    key, name, *sides = (_get(entry, field) for field in ("id", "file_name", "height", "width"))
+    if type(key) not in (int, str):
+        raise _MalformedError(f"the id is an integer or a text, not {show(key)}")
+    if not isinstance(name, str) or not is_path(name):
+        raise _MalformedError(f"file_name is the name of a file, not {show(name)}")
+    for side in sides:
+        if type(side) not in NUMBERS or not 1 <= side <= MAX_SIDE or side != int(side):
+            raise _MalformedError(f"height and width are whole numbers from 1, not {show(side)}")
+    return key, (name.replace("\\", "/"), int(sides[0]), int(sides[1]))
+
+
+def _annotation(entry: Any) -> tuple[int | str | None, int | str, int, Box]:
+    """(id, image id, category id, box as x, y, width, height) of an annotation whose other values are valid."""
+    image, category, box = (_get(entry, field) for field in ("image_id", "category_id", "bbox"))
+    key = entry.get("id")
+    if type(key) not in (int, str, type(None)) or type(image) not in (int, str) or type(category) is not int:
+        given = ", ".join(map(show, (key, image, category)))
+        raise _MalformedError(f"id, image_id and category_id are integers, not {given}")
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        raise _MalformedError(f"bbox is four numbers, x, y, width, height, not {show(box)}")
+    area, crowd = _value(entry, "area", 0), _value(entry, "iscrowd", 0)
+    if not _is_number(area):
+        raise _MalformedError(f"area is a number, not {show(area)}")
+    if crowd not in (0, 1) or isinstance(crowd, float):
+        raise _MalformedError(f"iscrowd is 0 or 1, not {show(crowd)}")
+    x, y, width, height = map(float, box)
+    return key, image, category, (x, y, width, height)
 
 
 def _is_number(value: Any) -> bool:
@@ -269,7 +335,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f'the key "{next(n for n in names if names.count(n) > 1)[:40]}" stands twice in one object')
     return made
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number in JSON")

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from mmengine.logging import print_log
 
 from visionpatch.errors import ConfigError, DataError, nearest
@@ -33,7 +34,8 @@ class DetectionDataset(BaseDataset):
         img_dir: folder the file names are relative to; every file must be there.
         metainfo: dict(palette=[...]), one colour a class; None makes them up.
         filter_cfg: for training only: `filter_empty_gt` leaves out pictures without any object (crowds count as one),
-            `min_size` those with a shorter side than this. None keeps all.
+            `min_size` those with a shorter side than this; objects with a side below `bbox_min_size` are ignored ones.
+            None keeps all.
         pipeline, test_mode, indices: as SegmentationDataset.
 
     Attributes:
@@ -71,7 +73,10 @@ class DetectionDataset(BaseDataset):
         if any(getattr(step, "with_mask", False) for step in self.pipeline.transforms):
             _count_masks(annotations, images, test_mode)
         self.images = PackedImages(images)
-        print_log(str(self.read_report), "current", logging.WARNING if self.read_report.left_out else logging.INFO)
+        first = self.read_report.first_case
+        lost = bool(first) or self.read_report.left_out.total() > 0
+        text = f"{self.read_report}; first: {first}" if first else str(self.read_report)
+        print_log(text, "current", logging.WARNING if lost else logging.INFO)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -92,12 +97,12 @@ class DetectionDataset(BaseDataset):
 
 def check_filter(owner: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     """`filter_cfg` with every key; what is not given filters nothing."""
-    filters = {"filter_empty_gt": False, "min_size": 0}
+    filters = {"filter_empty_gt": False, "min_size": 0, "bbox_min_size": 0}
     for key, value in dict(given or {}).items():
         if key not in filters:
             raise ConfigError(f'{owner}: filter_cfg has no key "{key}"{nearest(str(key), filters)}')
         if not isinstance(value, int) or value < 0:
-            raise ConfigError(f"{owner}: filter_cfg.{key} is True or False, or pixels for min_size, not {value!r}")
+            raise ConfigError(f"{owner}: filter_cfg.{key} is True or False, or pixels, not {value!r}")
         filters[key] = value
     return filters
 
@@ -123,7 +128,7 @@ def under(root: str, path: str) -> str:
     return os.path.join(root, path) if root else data_path(path or ".")
 
 
-def _filter(annotations: Annotations, filter_empty_gt: bool, min_size: int) -> list[ImageObjects]:
+def _filter(annotations: Annotations, filter_empty_gt: bool, min_size: int, bbox_min_size: int) -> list[ImageObjects]:
     """The pictures to train on; the others are counted in the report."""
     report, kept = annotations.report, []
     if filter_empty_gt:
@@ -135,6 +140,10 @@ def _filter(annotations: Annotations, filter_empty_gt: bool, min_size: int) -> l
             report.leave_out(f"image with a side below {min_size} pixels", f"image {image.id!r}")
         else:
             kept.append(image)
+            small = (image.boxes[:, 2:] - image.boxes[:, :2] < bbox_min_size).any(1)
+            image.difficult |= small
+            for key in (image.object_ids[place] for place in np.flatnonzero(small)):
+                report.note(f"object with a side below {bbox_min_size} pixels, ignored", f"object {key!r}")
     if not kept:
         raise DataError(f"{report}: no picture is left to train on; see filter_cfg")
     return kept
@@ -159,14 +168,14 @@ def _require_files(folder: str, images: Iterable[ImageObjects], source: str) -> 
 
 
 def _count_masks(annotations: Annotations, images: Sequence[ImageObjects], test_mode: bool) -> None:
-    """Note in the report the objects without outline: LoadAnnotations makes them ignored ones."""
+    """Note in the report the objects without a valid outline: LoadAnnotations makes them ignored ones."""
     report, objects = annotations.report, 0
     for image in images:
         objects += len(image.segmentations)
         for key, segmentation in zip(image.object_ids, image.segmentations):
             if segmentation is None:
-                report.note(why.NO_MASK, f"annotation {key!r} of {image.file_name}")
-    if objects and report.noted[why.NO_MASK] == objects and not test_mode:
+                report.note(why.MASKLESS, f"annotation {key!r} of {image.file_name}")
+    if objects and report.noted[why.MASKLESS] == objects and not test_mode:
         raise DataError(
             f"{report}: the pipeline loads masks, but no object has a valid segmentation; set with_mask=False in "
             "LoadAnnotations and use a model without mask head"

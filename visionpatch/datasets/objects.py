@@ -13,6 +13,7 @@ MIN_SIDE = 0.01  # pixels; COCO rounds to two decimals, so a shorter side is non
 
 # why an object is left out
 DUPLICATE = "duplicate id"
+MALFORMED = "malformed entry"
 NO_IMAGE = "annotation without image"
 NO_CATEGORY = "category_id not among the categories"
 OTHER_CLASS = "category not in classes"
@@ -25,6 +26,9 @@ CLIPPED = "box clipped to the picture"
 CROWD = "crowd"
 DIFFICULT = "difficult"
 EMPTY = "image without objects"
+NO_ID = "annotation without id"
+MASKLESS = "object without valid outline, ignored"
+LOSSES = (BAD_MASK, MASKLESS)  # counted ones that a user should hear of
 
 Box = tuple[float, float, float, float]
 
@@ -120,6 +124,12 @@ class ReadReport:
         if len(cases) < 5:
             cases.append(case)
 
+    @property
+    def first_case(self) -> str:
+        """The first case of what is lost, for messages; empty if nothing is."""
+        reasons = [reason for reason in (*self.left_out, *LOSSES) if self.left_out[reason] + self.noted[reason]]
+        return next((f"{self.examples[reason][0]} ({reason})" for reason in reasons if reason != EMPTY), "")
+
     def __str__(self) -> str:
         parts = [f"{self.source}: {self.objects} objects in {self.images} images"]
         for title, counter in (("left out", self.left_out), ("counted", self.noted)):
@@ -150,8 +160,8 @@ class Annotations:
         cases = [case for reason in self.report.left_out for case in self.report.examples[reason]]
         example = f" (first: {cases[0]})" if cases else ""
         raise DataError(
-            f"{self.report}: no usable object is left{example}; correct the annotations or `classes`, or read with "
-            "need_objects=False"
+            f"{self.report}: no usable object is left{example}; correct the annotations or `classes`; a data set of "
+            "pictures without objects takes filter_cfg=None (read_coco: need_objects=False)"
         )
 
 

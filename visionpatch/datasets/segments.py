@@ -8,6 +8,7 @@ import numpy as np
 
 from visionpatch.errors import DataError, MissingDependencyError
 
+from .objects import ImageObjects
 from .transforms.decode import MAX_PIXELS
 
 NUMBERS = {int, float}
@@ -64,21 +65,73 @@ def mask_of(segmentation: Any, height: int, width: int) -> np.ndarray:
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 
+def paint_objects(objects: ImageObjects) -> np.ndarray:
+    """The label map (H, W) uint8 of a picture's objects: 0 where there is none, 1 + label elsewhere, 255 unknown.
+
+    Where objects overlap, the smaller one, by the area its file gives, lies in front of the larger one, and of two
+    equal ones the later in the file. Crowds lie behind single objects. The box of an object without a valid outline is
+    unknown, behind everything.
+
+    Raises:
+        DataError: a picture too large, or a label above 253.
+    """
+    height, width = objects.height, objects.width
+    if not 0 < height * width <= MAX_PIXELS or objects.labels.max(initial=0) > 253:
+        raise DataError(f"{objects.file_name}: {width}x{height} pixels, labels up to {objects.labels.max(initial=0)}")
+    painted, unknown = np.zeros((height, width), np.uint8), []
+    for index in np.lexsort((-objects.areas, ~objects.crowd)):
+        try:
+            painted[mask_of(objects.segmentations[index], height, width)] = 1 + objects.labels[index]
+        except DataError:
+            left, top = np.floor(objects.boxes[index, :2]).astype(int)
+            right, bottom = np.ceil(objects.boxes[index, 2:]).astype(int)
+            unknown.append(painted[top:bottom, left:right])
+    for box in unknown:
+        box[box == 0] = 255
+    return painted
+
+
+def compressed(segmentation: Any, height: int, width: int) -> dict | None:
+    """`segmentation` as COCO's compressed run lengths, dict(size, counts); None if it is malformed."""
+    valid = check_segmentation(segmentation, height, width)
+    if isinstance(valid, list):
+        return _filled(valid, height, width) if _can_be_filled(valid, height, width) else None
+    if valid is None or isinstance(valid["counts"], str | bytes):
+        return valid
+    return _codec().frPyObjects(valid, height, width)
+
+
 def _fill(polygons: Sequence[list], height: int, width: int) -> np.ndarray:
+    codec = _codec()
+    if not _can_be_filled(polygons, height, width):
+        raise DataError(f"malformed segmentation: an outline of {_length(polygons):.0f} pixels in {width}x{height}")
+    return codec.decode(_filled(polygons, height, width)).view(bool)
+
+
+def _filled(polygons: Sequence[list], height: int, width: int) -> dict:
+    codec = _codec()
+    return codec.merge(codec.frPyObjects(polygons, height, width))
+
+
+def _codec() -> Any:
     try:
         from pycocotools import mask
     except ImportError:
         raise MissingDependencyError("masks of polygons need pycocotools: pip install pycocotools") from None
-    length = sum(_length(p) for p in polygons)
-    if length > min(max(10**6, 4 * height * width), 2**24):  # the filling takes memory for every step along it
-        raise DataError(f"malformed segmentation: an outline of {length:.0f} pixels in a picture of {width}x{height}")
-    runs = mask.merge(mask.frPyObjects(polygons, height, width))
-    return mask.decode(runs).view(bool)
+    return mask
 
 
-def _length(polygon: list) -> float:
-    points = np.array(polygon, np.float64).reshape(-1, 2)
-    return float(np.abs(points - np.roll(points, 1, axis=0)).max(1).sum())
+def _can_be_filled(polygons: Sequence[list], height: int, width: int) -> bool:
+    """Whether the outline has a length that a picture can hold: the filling takes memory for every step along it."""
+    return _length(polygons) <= min(max(10**6, 4 * height * width), 2**24)
+
+
+def _length(polygons: Sequence[list]) -> float:
+    total = 0.0
+    for polygon in polygons:
+        points = np.array(polygon, np.float64).reshape(-1, 2)
+        total += float(np.abs(points - np.roll(points, 1, axis=0)).max(1).sum())
+    return total
 
 
 def _decompress(text: str) -> list[int] | None:

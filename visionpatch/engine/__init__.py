@@ -13,6 +13,7 @@ from visionpatch.engine.checkpoint_hook import CheckpointHook
 from visionpatch.engine.config import check_config, load_config
 from visionpatch.engine.hooks import CheckHook
 from visionpatch.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
+from visionpatch.engine.optim import JointOptimWrapper, OptimizerPerPart
 from visionpatch.engine.runner import Runner, build_runner
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "CpuAmpOptimWrapper",
     "EpochBasedTrainLoop",
     "IterBasedTrainLoop",
+    "JointOptimWrapper",
     "LoadReport",
+    "OptimizerPerPart",
     "Pretrained",
     "Runner",
     "TestLoop",

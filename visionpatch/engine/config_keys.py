@@ -53,6 +53,7 @@ _DATA: dict[str, tuple[Registry, ...]] = {
     "dataset": (r.DATASETS,),
     "datasets": (r.DATASETS,),
     "pipeline": (r.TRANSFORMS,),
+    "support_pipeline": (r.TRANSFORMS,),
     "transforms": (r.TRANSFORMS,),
     "sampler": (r.DATA_SAMPLERS,),
     "batch_sampler": (r.DATA_SAMPLERS,),

@@ -12,7 +12,7 @@ from mmengine.logging import MMLogger, print_log
 
 from visionpatch.errors import BadSampleError, ConfigError, DataError, nearest
 from visionpatch.evaluation.coco_eval import class_table, evaluate, load_backend
-from visionpatch.evaluation.coco_format import annotations_of, completed, image_entry, read_truth, records
+from visionpatch.evaluation.coco_format import Truth, annotations_of, completed, image_entry, read_truth, records
 from visionpatch.evaluation.common import class_names, warn, warn_of_dropped
 from visionpatch.evaluation.instances import annotated, predicted, where_of
 from visionpatch.registry import METRICS
@@ -110,10 +110,12 @@ class CocoMetric(BaseMetric):
         """Keep one result a sample, its masks as run lengths."""
         number = len(class_names(self))
         for sample in data_samples:
-            result = dict(img_id=self._image_id(sample), found=predicted(sample, number, self.with_masks))
+            found = predicted(sample, number, self.with_masks)
+            size = tuple(sample.get("ori_shape", (0, 0))[:2])
+            result: dict[str, Any] = dict(img_id=self._image_id(sample), found=found, size=size)
             if self.ann_file is None and not self.format_only:
                 result["truth"] = annotated(sample, number, self.with_masks)
-                result["size"] = sample.get("ori_shape", (0, 0))[:2]
+            self._check_size(sample, result)
             self.results.append(result)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -124,6 +126,11 @@ class CocoMetric(BaseMetric):
         warn_of_dropped(self, sum(result["found"].dropped for result in results))
         results = sorted(results, key=lambda result: (isinstance(result["img_id"], str), result["img_id"]))
         category_ids = self._category_ids()
+        if self._file is not None and len(self._file.images) > len(results):
+            warn(
+                f"CocoMetric: only the {len(results)} pictures that were tested of {len(self._file.images)} in "
+                f"{self.ann_file} count"
+            )
         if self.outfile_prefix is not None:
             self._write(results, category_ids)
         numbers: dict[str, float] = {}
@@ -134,14 +141,18 @@ class CocoMetric(BaseMetric):
     def _evaluate(self, metric: str, results: list, category_ids: Sequence[int]) -> dict[str, float]:
         kind = "segm" if metric == "segm" else "bbox"
         truth = self._truth(kind, results, category_ids)
-        places = {image["id"]: number for number, image in enumerate(truth["images"], 1)}  # any id becomes a number
+        detections = [record for result in results for record in records(result, kind, category_ids)]
+        # any id becomes a number that the evaluators' own types hold
+        places = {image["id"]: place for place, image in enumerate(truth["images"], 1)}
+        ranks = {category: rank for rank, category in enumerate(sorted(category_ids), 1)}
         for image in truth["images"]:
             image["id"] = places[image["id"]]
+        for entry in truth["categories"]:
+            entry["id"] = ranks[entry["id"]]
+        for record in (*truth["annotations"], *detections):
+            record |= dict(image_id=places[record["image_id"]], category_id=ranks[record["category_id"]])
         for number, annotation in enumerate(truth["annotations"], 1):
-            annotation |= dict(id=number, image_id=places[annotation["image_id"]])
-        detections = [record for result in results for record in records(result, kind, category_ids)]
-        for record in detections:
-            record["image_id"] = places[record["image_id"]]
+            annotation["id"] = number
         found = evaluate(truth, detections, kind, self.backend, self.limits[metric], by_category=metric != "proposal")
         if metric == "proposal":
             return {name: value for name, value in found.numbers().items() if name.startswith("AR")}
@@ -149,61 +160,64 @@ class CocoMetric(BaseMetric):
         print_log(f"per class results of {metric}, in percent:\n{table}", MMLogger.get_current_instance())
         numbers = {f"{metric}_{name}": value for name, value in found.numbers().items()}
         if self.classwise:
-            ranks = {category: place for place, category in enumerate(sorted(category_ids))}
             for name, category in zip(class_names(self), category_ids, strict=True):
-                numbers[f"{metric}_{name}_precision"] = found.per_class(ranks[category])[0]
+                numbers[f"{metric}_{name}_precision"] = found.per_class(ranks[category] - 1)[0]
         return numbers
 
     def _truth(self, kind: str, results: list, category_ids: Sequence[int]) -> dict[str, list[dict]]:
         """Images, annotations and categories of the pictures of `results`, in COCO's form."""
         categories = [dict(id=key, name=name) for key, name in zip(category_ids, class_names(self), strict=True)]
-        if self._tables is None:
+        if self._file is None:
             annotations = [entry for result in results for entry in annotations_of(result, category_ids)]
             images = [image_entry(result["img_id"], *result["size"]) for result in results]
             return dict(images=images, annotations=annotations, categories=categories)
-        tested = {result["img_id"] for result in results}
-        files = {image["id"]: image for image in self._tables["images"]}
-        if len(files) > len(tested):
-            warn(
-                f"CocoMetric: only the {len(tested)} pictures that were tested of {len(files)} in {self.ann_file} count"
-            )
+        sizes = {result["img_id"]: self._file.images[result["img_id"]] or result["size"] for result in results}
         annotations, left_out = [], 0
-        for entry in self._tables["annotations"]:
-            if entry["image_id"] in tested and entry["category_id"] in category_ids:
-                complete = completed(entry, kind, files[entry["image_id"]])
+        for entry in self._file.annotations:
+            if entry["image_id"] in sizes and entry["category_id"] in category_ids:
+                complete = completed(entry, kind, sizes[entry["image_id"]])
                 annotations += [complete] if complete else []
                 left_out += complete is None
         if left_out:
             what = "segmentation" if kind == "segm" else "bbox"
             warn(f"CocoMetric: {left_out} objects of {self.ann_file} have no valid {what} and are left out of {kind}")
-        images = [
-            image_entry(result["img_id"], *(files[result["img_id"]].get(side, 0) for side in ("height", "width")))
-            for result in results
-        ]
+        images = [image_entry(key, *size) for key, size in sizes.items()]
         return dict(images=images, annotations=annotations, categories=categories)
 
     @cached_property
-    def _tables(self) -> dict[str, list[dict]] | None:
+    def _file(self) -> Truth | None:
         if self.ann_file is None:
             return None
-        tables = read_truth(self.ann_file)
-        if any(entry.get("id") == 0 for entry in tables["annotations"]):
+        truth = read_truth(self.ann_file)
+        if truth.left_out:
+            warn(f"CocoMetric: {truth}")
+        if any(entry.get("id") == 0 for entry in truth.annotations):
             warn(
                 f"CocoMetric: {self.ann_file} has an object of id 0, which pycocotools on its own counts as never "
                 "found; here ids are renumbered and it counts as any other"
             )
-        return tables
+        return truth
 
-    @cached_property
-    def _known_images(self) -> set:
-        return {image["id"] for image in (self._tables or {}).get("images", ())}
+    def _check_size(self, sample: Any, result: dict) -> None:
+        """Refuse a picture of another size than its entry in the file: the objects would be somewhere else."""
+        size = self._file.images[result["img_id"]] if self._file is not None else None
+        if size is None or 0 in result["size"] or size == result["size"]:
+            return
+        (h, w), (height, width) = size, result["size"]
+        turned = (
+            "; is it rotated by its EXIF tag? LoadImage(ignore_orientation=True)" if (w, h) == (height, width) else ""
+        )
+        raise BadSampleError(
+            f"{where_of(sample)}: is {width}x{height}, but {self.ann_file} says {w}x{h} (width x height) of image "
+            f"{result['img_id']!r}{turned}"
+        )
 
     def _image_id(self, sample: Any) -> int | str:
         if "img_id" not in sample:
             raise BadSampleError(f"{where_of(sample)}: no img_id; CocoMetric names pictures by it")
         key = sample.get("img_id")
         key = key if isinstance(key, str) else int(key)
-        if self._tables is not None and key not in self._known_images:
+        if self._file is not None and key not in self._file.images:
             raise BadSampleError(
                 f"{where_of(sample)}: image {key!r} is not in {self.ann_file}; the data set and CocoMetric must read "
                 "the same annotation file"
@@ -213,9 +227,9 @@ class CocoMetric(BaseMetric):
     def _category_ids(self) -> list[int]:
         """The category of each label: the file's by name, else the data set's, else 1, 2, ..."""
         classes = class_names(self)
-        if self._tables is None:
+        if self._file is None:
             return list((self.dataset_meta or {}).get("cat_ids") or range(1, len(classes) + 1))
-        ids = {str(entry["name"]): entry["id"] for entry in reversed(self._tables["categories"])}
+        ids = self._file.categories
         for name in classes:
             if name not in ids:
                 raise DataError(f'{self.ann_file}: no category "{name}", a class of the data set{nearest(name, ids)}')

@@ -33,7 +33,8 @@ class VOCMetric(BaseMetric):
         eval_mode: "area" (VOC 2010 to 2012), the area under the precision made monotone, or "11points" (VOC 2007),
             the mean of the best precisions from recall 0, 0.1, ... 1 on.
         iou_thrs: one or more.
-        classwise: also return ``<class>_AP50``. The table of all classes is in the log either way.
+        classwise: also return ``<class>_AP50``, -1 for a class without objects that count. The table of all classes is
+            in the log either way.
         collect_device: "cpu" or "gpu", where the ranks' results are gathered.
         prefix: put in front of the result names; None: "pascal_voc".
 
@@ -93,13 +94,14 @@ class VOCMetric(BaseMetric):
             known = columns[-1][~np.isnan(columns[-1])]
             numbers[name] = float(known.mean()) if known.size else 0.0
             if self.classwise:
-                numbers |= {f"{label}_{name}": float(value) for label, value in zip(classes, columns[-1])}
+                values = np.nan_to_num(columns[-1], nan=-1.0).tolist()
+                numbers |= {f"{label}_{name}": value for label, value in zip(classes, values, strict=True)}
         numbers["mAP"] = float(np.mean([numbers[f"AP{round(100 * threshold)}"] for threshold in self.iou_thrs]))
         for label, name in enumerate(classes):
             objects = sum(int(((truth.labels == label) & ~truth.ignored).sum()) for _, truth in results)
             detections = sum(int((found.labels == label).sum()) for found, _ in results)
-            values = ("-" if np.isnan(column[label]) else f"{100 * column[label]:.1f}" for column in columns)
-            table.add_row(str(name), str(objects), str(detections), *values)
+            shown = ("-" if np.isnan(column[label]) else f"{100 * column[label]:.1f}" for column in columns)
+            table.add_row(str(name), str(objects), str(detections), *shown)
         print_log(f"per class results, in percent:\n{as_text(table)}", MMLogger.get_current_instance())
         return numbers
 

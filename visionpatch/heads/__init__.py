@@ -2,35 +2,46 @@
 
 from visionpatch.heads.anchor_head import AnchorHead
 from visionpatch.heads.anchors import AnchorGenerator
-from visionpatch.heads.bbox_head import Shared2FCBBoxHead
+from visionpatch.heads.bbox_head import ConvFCBBoxHead, Shared2FCBBoxHead
 from visionpatch.heads.box_coder import DeltaXYWHBBoxCoder
+from visionpatch.heads.cascade import CascadeRoIHead
 from visionpatch.heads.decode_head import DecodeHead
 from visionpatch.heads.fcn import FCNHead
 from visionpatch.heads.fcn_mask import FCNMaskHead
+from visionpatch.heads.few_shot import FewShotHead
 from visionpatch.heads.linear_cls import LinearClsHead
 from visionpatch.heads.matching import MaxIoUAssigner, PseudoSampler, RandomSampler
+from visionpatch.heads.prior import PriorHead
+from visionpatch.heads.prototype import PrototypeHead
 from visionpatch.heads.retina import RetinaHead
 from visionpatch.heads.roi import StandardRoIHead
 from visionpatch.heads.roi_extractor import RoIAlign, SingleRoIExtractor
 from visionpatch.heads.rpn import RPNHead
+from visionpatch.heads.sccan import SCCANHead
 from visionpatch.heads.semantic_fpn import FPNHead
 from visionpatch.heads.uper import UPerHead
 
 __all__ = [
     "AnchorGenerator",
     "AnchorHead",
+    "CascadeRoIHead",
+    "ConvFCBBoxHead",
     "DecodeHead",
     "DeltaXYWHBBoxCoder",
     "FCNHead",
     "FCNMaskHead",
     "FPNHead",
+    "FewShotHead",
     "LinearClsHead",
     "MaxIoUAssigner",
+    "PriorHead",
+    "PrototypeHead",
     "PseudoSampler",
     "RPNHead",
     "RandomSampler",
     "RetinaHead",
     "RoIAlign",
+    "SCCANHead",
     "Shared2FCBBoxHead",
     "SingleRoIExtractor",
     "StandardRoIHead",

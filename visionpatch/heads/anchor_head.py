@@ -12,7 +12,16 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from visionpatch.errors import ConfigError
-from visionpatch.heads.detection import Objects, check_maps, picture_shape, read_objects, scale_of, settings, suppress
+from visionpatch.heads.detection import (
+    Objects,
+    check_box_loss,
+    check_maps,
+    picture_shape,
+    read_objects,
+    scale_of,
+    settings,
+    suppress,
+)
 from visionpatch.registry import MODELS, TASK_UTILS
 from visionpatch.structures import DataSample
 
@@ -26,7 +35,7 @@ class DenseTargets:
 
     labels: Tensor  # (B, N) int64; num_classes stands for background and for anchors of weight 0
     weights: Tensor  # (B, N) of the classification
-    deltas: Tensor  # (B, N, 4); zeros but for positive anchors
+    boxes: Tensor  # (B, N, 4) deltas, or the objects' boxes if reg_decoded_bbox; zeros but for positive anchors
     avg_factor: int  # divisor of the losses
 
 
@@ -37,6 +46,8 @@ class AnchorHead(nn.Module):
         in_channels: channels of every map it reads.
         num_classes: number of classes; background is none of them.
         anchor_generator, bbox_coder, loss_cls, loss_bbox: configs.
+        reg_decoded_bbox: `loss_bbox` compares boxes in pixels instead of deltas, as IoULoss, GIoULoss, DIoULoss and
+            CIoULoss must.
         train_cfg: ``assigner``, ``sampler`` (default: all anchors), ``allowed_border`` (pixels an anchor may reach
             beyond the picture; below 0: any), ``pos_weight`` (weight of positive anchors; not above 0: 1), ``debug``
             (without effect).
@@ -61,6 +72,7 @@ class AnchorHead(nn.Module):
         bbox_coder: Config,
         loss_cls: Config,
         loss_bbox: Config,
+        reg_decoded_bbox: bool,
         train_cfg: Config | None,
         test_cfg: Config | None,
     ) -> None:
@@ -76,6 +88,8 @@ class AnchorHead(nn.Module):
             raise ConfigError(
                 f"{name}.loss_cls: set use_sigmoid=True; a softmax over anchors' classes is not supported"
             )
+        self.reg_decoded_bbox = reg_decoded_bbox
+        check_box_loss(f"{name}.loss_bbox", self.loss_bbox, reg_decoded_bbox)
         self.train_cfg = settings(f"{name}.train_cfg", train_cfg, self.TRAIN)
         self.test_cfg = settings(f"{name}.test_cfg", test_cfg, self.TEST)
         self.assigner = TASK_UTILS.build(dict(self.train_cfg["assigner"]))
@@ -111,17 +125,21 @@ class AnchorHead(nn.Module):
         targets = self.targets(torch.cat(grid), sizes, samples)
         lengths = [len(anchors) for anchors in grid]
         found: dict[str, Any] = {name: [] for name in self.LOSSES}
-        for score, delta, label, weight, target in zip(
+        for anchors, score, delta, label, weight, target in zip(
+            grid,
             logits,
             deltas,
-            *(x.split(lengths, 1) for x in (targets.labels, targets.weights, targets.deltas)),
+            *(x.split(lengths, 1) for x in (targets.labels, targets.weights, targets.boxes)),
             strict=True,
         ):
-            positive = label < self.num_classes
+            positive = label < self.num_classes  # (B, N_l)
+            boxes = _flat(delta, 4)[positive].float()
+            if self.reg_decoded_bbox:
+                boxes = self.coder.decode(anchors.expand(len(delta), -1, -1)[positive], boxes)
             values = (
                 self.loss_cls(_flat(score, self.num_classes).flatten(0, 1).float(), label.flatten(),
                               weight=weight.flatten(), avg_factor=targets.avg_factor),
-                self.loss_bbox(_flat(delta, 4)[positive].float(), target[positive], avg_factor=targets.avg_factor),
+                self.loss_bbox(boxes, target[positive], avg_factor=targets.avg_factor),
             )  # fmt: skip
             for name, value in zip(self.LOSSES, values, strict=True):
                 found[name].append(value)
@@ -131,13 +149,13 @@ class AnchorHead(nn.Module):
     def targets(self, anchors: Tensor, sizes: Sequence[tuple[int, int]], samples: Sequence[DataSample]) -> DenseTargets:
         """The targets of `anchors` (N, 4) on maps of `sizes`."""
         made = [self._targets_of(anchors, sizes, sample) for sample in samples]
-        labels, weights, deltas, counts = zip(*made, strict=True)
-        return DenseTargets(torch.stack(labels), torch.stack(weights), torch.stack(deltas), sum(counts))
+        labels, weights, boxes, counts = zip(*made, strict=True)
+        return DenseTargets(torch.stack(labels), torch.stack(weights), torch.stack(boxes), sum(counts))
 
     def _targets_of(
         self, anchors: Tensor, sizes: Sequence[tuple[int, int]], sample: DataSample
     ) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Labels (N,), weights (N,), deltas (N, 4) and the divisor's share of one picture."""
+        """Labels (N,), weights (N,), deltas or boxes (N, 4) and the divisor's share of one picture."""
         objects = self.read_objects(sample, anchors.device)
         inside = self._inside(anchors, sizes, sample).nonzero().flatten()
         sampled = self.sampler.sample(self.assigner.assign(anchors[inside], objects.boxes, objects.ignored))
@@ -147,9 +165,10 @@ class AnchorHead(nn.Module):
         weights = anchors.new_zeros(len(anchors))
         weights[positive] = self.train_cfg["pos_weight"] if self.train_cfg["pos_weight"] > 0 else 1.0
         weights[negative] = 1.0
-        deltas = torch.zeros_like(anchors)
-        deltas[positive] = self.coder.encode(anchors[positive], objects.boxes[sampled.objects])
-        return labels, weights, deltas, sampled.avg_factor
+        boxes = torch.zeros_like(anchors)
+        own = objects.boxes[sampled.objects]
+        boxes[positive] = own if self.reg_decoded_bbox else self.coder.encode(anchors[positive], own)
+        return labels, weights, boxes, sampled.avg_factor
 
     def read_objects(self, sample: DataSample, device: torch.device) -> Objects:
         """The objects whose classes this head tells apart."""

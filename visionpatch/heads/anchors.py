@@ -63,7 +63,7 @@ class AnchorGenerator:
             )
         for name in ("strides", "base_sizes", "scales", "ratios"):
             values = getattr(self, name)
-            if not values or not all(value > 0 for value in values):
+            if not values or not all(isinstance(value, int | float) and value > 0 for value in values):
                 raise ConfigError(f"AnchorGenerator: {name}={values}; expected positive numbers")
 
     @property

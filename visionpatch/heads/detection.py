@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from visionpatch.errors import BadSampleError, ConfigError, DataError, nearest
+from visionpatch.losses import BoxLoss
 from visionpatch.ops import batched_nms
 from visionpatch.structures import DataSample
 
@@ -90,6 +91,12 @@ def settings(path: str, given: Mapping[str, Any] | None, defaults: Mapping[str, 
         except ConfigError as error:
             raise ConfigError(f"{path}.nms: {error}") from None
     return merged
+
+
+def check_box_loss(name: str, loss: nn.Module, reg_decoded_bbox: bool) -> None:
+    """Raises ConfigError for a loss of boxes where deltas are compared."""
+    if isinstance(loss, BoxLoss) and not reg_decoded_bbox:
+        raise ConfigError(f"{name} compares boxes, not deltas: set reg_decoded_bbox=True")
 
 
 def check_maps(name: str, features: Sequence[Tensor], in_channels: int, number: int) -> None:

@@ -36,6 +36,7 @@ class RetinaHead(AnchorHead):
         feat_channels: their channels.
         norm_cfg: their norm, such as ``dict(type="GN", num_groups=32)``; None for none.
         anchor_generator, bbox_coder, loss_cls, loss_bbox, train_cfg: as in `AnchorHead`; None: as published.
+        reg_decoded_bbox: as in `AnchorHead`.
         test_cfg: ``nms_pre`` (best pairs of anchor and class kept of each level), ``score_thr`` (which their score must
             exceed), ``min_bbox_size`` (pixels that both sides must exceed), ``nms``, ``max_per_img``.
     """
@@ -54,6 +55,7 @@ class RetinaHead(AnchorHead):
         bbox_coder: Mapping[str, Any] | None = None,
         loss_cls: Mapping[str, Any] | None = None,
         loss_bbox: Mapping[str, Any] | None = None,
+        reg_decoded_bbox: bool = False,
         train_cfg: Mapping[str, Any] | None = None,
         test_cfg: Mapping[str, Any] | None = None,
     ) -> None:
@@ -64,6 +66,7 @@ class RetinaHead(AnchorHead):
             bbox_coder=bbox_coder or dict(type="DeltaXYWHBBoxCoder"),
             loss_cls=loss_cls or dict(type="FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25),
             loss_bbox=loss_bbox or dict(type="L1Loss"),
+            reg_decoded_bbox=reg_decoded_bbox,
             train_cfg=train_cfg,
             test_cfg=test_cfg,
         )
@@ -93,7 +96,7 @@ class RetinaHead(AnchorHead):
     def candidates(self, scores: Tensor, cfg: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """Of `scores` (N_l, K) the ``nms_pre`` best pairs above ``score_thr``: values, anchors' indices, labels."""
         anchors, labels = (scores > cfg["score_thr"]).nonzero(as_tuple=True)
-        values, order = scores[anchors, labels].sort(descending=True, stable=True)
+        values, order = scores[anchors, labels].sort(descending=True)  # mmdet's call, for its order of equal scores
         if cfg["nms_pre"] > 0:
             values, order = values[: cfg["nms_pre"]], order[: cfg["nms_pre"]]
         return values, anchors[order], labels[order]

@@ -34,6 +34,7 @@ class RPNHead(AnchorHead):
         feat_channels: channels of the shared convolution.
         num_convs: shared convolutions.
         anchor_generator, bbox_coder, loss_cls, loss_bbox, train_cfg: as in `AnchorHead`; None: as published.
+        reg_decoded_bbox: as in `AnchorHead`.
         test_cfg: ``nms_pre`` (best anchors kept of each level), ``min_bbox_size`` (pixels that both sides must exceed),
             ``nms`` (boxes suppress those of their own level), ``max_per_img``.
         proposal_cfg: the keys of `test_cfg` for the proposals of a training step.
@@ -55,6 +56,7 @@ class RPNHead(AnchorHead):
         bbox_coder: Mapping[str, Any] | None = None,
         loss_cls: Mapping[str, Any] | None = None,
         loss_bbox: Mapping[str, Any] | None = None,
+        reg_decoded_bbox: bool = False,
         train_cfg: Mapping[str, Any] | None = None,
         test_cfg: Mapping[str, Any] | None = None,
         proposal_cfg: Mapping[str, Any] | None = None,
@@ -66,6 +68,7 @@ class RPNHead(AnchorHead):
             bbox_coder=bbox_coder or dict(type="DeltaXYWHBBoxCoder"),
             loss_cls=loss_cls or dict(type="CrossEntropyLoss", use_sigmoid=True),
             loss_bbox=loss_bbox or dict(type="L1Loss"),
+            reg_decoded_bbox=reg_decoded_bbox,
             train_cfg=train_cfg,
             test_cfg=test_cfg,
         )
@@ -89,9 +92,10 @@ class RPNHead(AnchorHead):
 
     def candidates(self, scores: Tensor, cfg: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """Of `scores` (N_l, 1) the ``nms_pre`` best: values, anchors' indices, labels (all 0)."""
-        values, index = scores.flatten().sort(descending=True, stable=True)
-        if cfg["nms_pre"] > 0:
-            values, index = values[: cfg["nms_pre"]], index[: cfg["nms_pre"]]
+        values = scores.flatten()
+        index = torch.arange(len(values), device=values.device)
+        if 0 < cfg["nms_pre"] < len(values):
+            values, index = (x[: cfg["nms_pre"]] for x in values.sort(descending=True))  # mmdet's, for equal scores
         return values, index, torch.zeros_like(index)
 
     def groups(self, labels: Tensor, levels: Tensor) -> Tensor:

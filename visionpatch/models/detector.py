@@ -17,7 +17,7 @@ Part = dict | nn.Module
 STAGES = ("rpn", "rpn_proposal", "rcnn")  # parts of a two-stage model's train_cfg; test_cfg has the first and the last
 
 
-@MODELS.register_module(name=["Detector", "RetinaNet", "FasterRCNN", "MaskRCNN"])
+@MODELS.register_module(name=["Detector", "RetinaNet", "FasterRCNN", "MaskRCNN", "CascadeRCNN"])
 class Detector(BaseModel):
     """Boxes, and masks where the second stage has a mask head, of `num_classes` classes; state-dict names are mmdet's.
 
@@ -26,7 +26,7 @@ class Detector(BaseModel):
         bbox_head: the head of a one-stage model.
         rpn_head, roi_head: those of a two-stage one, instead.
         train_cfg, test_cfg: settings of the head, for heads given as configs; of a two-stage model in parts: ``rpn``,
-            ``rcnn`` and, for training, ``rpn_proposal``.
+            ``rcnn`` (for training a cascade a list, one for each of its stages) and, for training, ``rpn_proposal``.
 
     Raises:
         ConfigError: heads that make neither one stage nor two; an unknown key; parts that do not fit each other.
@@ -78,10 +78,9 @@ class Detector(BaseModel):
         if hasattr(head, "anchors"):
             path = f"model.{name}.anchor_generator.strides"
             check_levels(f"model.{name}", head.in_channels, path, head.anchors.strides, source, exact=True)
-        for name in ("bbox_roi_extractor", "mask_roi_extractor") if self.two_stages else ():
-            extractor = getattr(self.roi_head, name, None)
-            if extractor is not None:
-                path = f"model.roi_head.{name}"
+        for stage in getattr(self.roi_head, "stages", ()) if self.two_stages else ():
+            for name, extractor in (("bbox", stage.bbox_extractor), ("mask", stage.mask_extractor)):
+                path = f"model.roi_head.{name}_roi_extractor{stage.suffix}"
                 strides = extractor.featmap_strides
                 check_levels(path, extractor.out_channels, f"{path}.featmap_strides", strides, source, exact=False)
 
@@ -111,19 +110,19 @@ class Detector(BaseModel):
         if inputs.is_meta:
             return self._sizes(features)
         proposals = self.rpn_head.predict(features, samples, rescale=False)
-        return self.roi_head(features, [found.bboxes for found in proposals])
+        return self.roi_head(features, [found.bboxes for found in proposals], samples)
 
     def _sizes(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Outputs without values, for counting: as many proposals and masks as one picture can have at most."""
-        head, numbers = self.roi_head, [part.test_cfg["max_per_img"] for part in (self.rpn_head, self.roi_head)]
-        pooled = [
-            features[0].new_zeros(n, head.bbox_head.in_channels, *head.bbox_roi_extractor.output_size) for n in numbers
-        ]
-        outputs = (*self.rpn_head(features), *head.bbox_head(pooled[0]))
-        if head.mask_head is None:
-            return outputs
-        size = head.mask_extractor.output_size
-        return (*outputs, head.mask_head(features[0].new_zeros(numbers[1], head.mask_head.in_channels, *size)))
+        proposals, masks = (part.test_cfg["max_per_img"] for part in (self.rpn_head, self.roi_head))
+        outputs = tuple(self.rpn_head(features))
+        for stage in self.roi_head.stages:
+            pairs = [(stage.bbox_head, stage.bbox_extractor, proposals), (stage.mask_head, stage.mask_extractor, masks)]
+            for head, extractor, number in pairs:
+                if head is not None:
+                    found = head(features[0].new_zeros(number, head.in_channels, *extractor.output_size))
+                    outputs += found if isinstance(found, tuple) else (found,)
+        return outputs
 
     def _loss(self, features: Sequence[Tensor], samples: list[DataSample]) -> dict[str, Any]:
         if not self.two_stages:

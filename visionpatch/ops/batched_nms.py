@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from visionpatch.errors import ConfigError, nearest
 from visionpatch.ops.nms import check_boxes, result_of, suppress
 from visionpatch.ops.soft_nms import soften
+
+LIMIT = 2**17  # pixels up to which float32 rounds a coordinate by less than 1 / 200
 
 
 def batched_nms(
@@ -15,8 +18,10 @@ def batched_nms(
 ) -> tuple[Tensor, Tensor]:
     """Suppression within each group of boxes with the same `idxs`, e.g. the same class.
 
-    Differs from mmcv, which moves the groups apart by adding to the coordinates: nothing is added here, so groups never
-    mix (there they do when all coordinates are negative), no box is rounded, and zero boxes are no error.
+    mmcv moves the groups apart by adding to the coordinates, which rounds them. Here overlaps are those of the same
+    rounded boxes, but only up to coordinates of 131072: beyond, no box is rounded. It differs in three more things:
+    groups never mix (there they do when coordinates are negative), `class_agnostic` holds for any number of boxes
+    (there below `split_thr`), and zero boxes are no error.
 
     Args:
         boxes, scores: as in `nms`.
@@ -47,7 +52,18 @@ def batched_nms(
         raise ConfigError('nms_cfg: "iou_threshold" is missing, e.g. dict(type="nms", iou_threshold=0.5)')
     if idxs.shape != scores.shape:
         raise ConfigError(f"batched_nms: idxs of shape {tuple(idxs.shape)} for scores of {tuple(scores.shape)}")
-    return function(boxes, scores, groups, **cfg)
+    if groups is None:
+        return function(boxes, scores, None, **cfg)
+    dets, keep = function(_moved(boxes, groups), scores, groups, **cfg)
+    return torch.cat([boxes[keep], dets[:, 4:]], 1), keep
+
+
+def _moved(boxes: Tensor, groups: Tensor) -> Tensor:
+    """The boxes where mmcv moves them, for the sake of its rounding; unmoved where that would be coarse."""
+    if len(boxes) == 0 or boxes.shape != (len(groups), 4) or boxes.dtype != torch.float32:
+        return boxes
+    moved = boxes.detach() + (groups.to(boxes) * (boxes.detach().max() + 1))[:, None]
+    return moved if moved.abs().max() < LIMIT else boxes
 
 
 def _sort_only(boxes: Tensor, scores: Tensor, groups: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,9 @@
 """What happens to one sample between its files and the model."""
 
 from .base import BaseTransform, Compose
+from .choice import RandomChoice
 from .crop import CenterCrop, RandomCrop, RandomResizedCrop
+from .few_shot import ForegroundCrop, RandomGaussianBlur, RandomRotate, RandomScale, ResizeToCanvas, SelectClass
 from .flip import Pad, RandomFlip
 from .instances import FilterAnnotations
 from .jitter import LargeScaleJitter
@@ -16,6 +18,7 @@ __all__ = [
     "CenterCrop",
     "Compose",
     "FilterAnnotations",
+    "ForegroundCrop",
     "LargeScaleJitter",
     "LoadAnnotations",
     "LoadImage",
@@ -24,11 +27,17 @@ __all__ = [
     "PackInputs",
     "Pad",
     "PhotoMetricDistortion",
+    "RandomChoice",
     "RandomChoiceResize",
     "RandomCrop",
     "RandomFlip",
+    "RandomGaussianBlur",
     "RandomResize",
     "RandomResizedCrop",
+    "RandomRotate",
+    "RandomScale",
     "Resize",
     "ResizeEdge",
+    "ResizeToCanvas",
+    "SelectClass",
 ]

@@ -4,9 +4,11 @@ A transform takes and returns one dict. Keys the toolbox uses:
 
 | key | content |
 |---|---|
-| img | (H, W, 3) uint8 or uint16, BGR |
+| img | (H, W, 3) uint8, uint16 or (LoadImage's to_float32) float32, BGR |
 | gt_seg_map | (H, W) uint8, class indices, 255 = ignored; its name is in ``seg_fields`` |
 | gt_label | class index, int |
+| seg_objects | the ImageObjects that a label map is painted from |
+| class_id, class_name, ann_type | of an EpisodeDataset: the class to be found, and how a support picture is annotated |
 | objects | the ImageObjects of a detection dataset, from which LoadAnnotations makes the next four |
 | gt_bboxes, gt_bboxes_labels | (n, 4) float32 x1 y1 x2 y2 in pixels of `img`; (n,) int64 class indices |
 | gt_ignore_flags | (n,) bool, objects that count neither way: crowds, difficult ones |

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from visionpatch.errors import ConfigError
+from visionpatch.errors import ConfigError, nearest
 from visionpatch.registry import TRANSFORMS
 
 from .base import IGNORED, BaseTransform, Results, pair, span
@@ -14,6 +14,8 @@ from .loading import value_counts
 from .resize import INTERPOLATIONS, check_interpolation, resize_array
 
 Window = tuple[slice, slice]  # rows, columns
+Size = tuple[int, int]  # height, width
+CROP_TYPES = ("absolute", "absolute_range", "relative", "relative_range")
 TRIES = 10  # of a crop that is not dominated by one class, shows an object, or has the wanted area
 
 
@@ -22,7 +24,10 @@ class RandomCrop(BaseTransform):
     """Cut a random window; sides shorter than the window stay as they are (Pad fills them).
 
     Args:
-        crop_size: (height, width), or one number for both.
+        crop_size: as `crop_type` says; one number stands for both.
+        crop_type: "absolute": (height, width) in pixels. "absolute_range": (low, high) in pixels, between which height
+            and width are drawn, neither longer than the picture. "relative": (height, width) as shares of the picture,
+            up to 1. "relative_range": the smallest shares of (height, width); they are drawn from there to 1.
         cat_max_ratio: a window whose most frequent class covers this share or more of its labelled pixels, or that
             holds a single class, is drawn again, ten times at most. 1 takes the first window.
         ignore_index: label of pixels that do not count.
@@ -33,13 +38,17 @@ class RandomCrop(BaseTransform):
 
     def __init__(
         self,
-        crop_size: int | Sequence[int],
+        crop_size: float | Sequence[float],
         cat_max_ratio: float = 1.0,
         ignore_index: int = IGNORED,
         allow_negative_crop: bool = False,
         recompute_bbox: bool = False,
+        crop_type: str = "absolute",
     ) -> None:
-        self.crop_size = pair("RandomCrop: crop_size", crop_size)
+        if crop_type not in CROP_TYPES:
+            raise ConfigError(f"RandomCrop: unknown crop_type {crop_type!r}{nearest(str(crop_type), CROP_TYPES)}")
+        self.crop_size = _crop_size(crop_type, crop_size)
+        self.crop_type = crop_type
         if not 0 < cat_max_ratio <= 1:
             raise ConfigError(f"RandomCrop: cat_max_ratio is in (0, 1], not {cat_max_ratio}")
         self.cat_max_ratio = cat_max_ratio
@@ -49,39 +58,30 @@ class RandomCrop(BaseTransform):
 
     def transform(self, results: Results) -> Results:
         height, width = results["img"].shape[:2]
-        window = self._draw(height, width)
+        size = self._size(height, width)
+        window = _draw(size, height, width)
         labels = results.get("gt_seg_map")
         if self.cat_max_ratio < 1 and labels is not None:
             for _ in range(TRIES):
                 if self._is_mixed(labels[window]):
                     break
-                window = self._draw(height, width)
+                window = _draw(size, height, width)
         if "gt_bboxes" in results and not self.allow_negative_crop:
-            window = self._over_object(results["gt_bboxes"][~results["gt_ignore_flags"]], window, height, width)
+            window = _over_object(results["gt_bboxes"][~results["gt_ignore_flags"]], window, size, height, width)
         return crop(results, window, self.recompute_bbox)
 
-    def _over_object(self, boxes: np.ndarray, window: Window, height: int, width: int) -> Window:
-        """`window` if one of the boxes reaches into it, or another one that shows an object; any if there is none."""
-        if not len(boxes):
-            return window
-        for _ in range(TRIES):
-            (top, bottom), (left, right) = ((side.start, side.stop) for side in window)
-            x1, y1, x2, y2 = boxes.T
-            if ((x1 < right) & (x2 > left) & (y1 < bottom) & (y2 > top)).any():
-                return window
-            window = self._draw(height, width)
-        x1, y1, x2, y2 = boxes[np.random.randint(len(boxes))]
-        sides = []
-        for middle, size, length in zip(((y1 + y2) / 2, (x1 + x2) / 2), self.crop_size, (height, width)):
-            pixel = min(int(middle), length - 1)
-            start = np.random.randint(max(pixel - size + 1, 0), min(pixel, max(length - size, 0)) + 1)
-            sides.append(slice(start, min(start + size, length)))
-        return sides[0], sides[1]
-
-    def _draw(self, height: int, width: int) -> Window:
-        top = np.random.randint(0, max(height - self.crop_size[0], 0) + 1)
-        left = np.random.randint(0, max(width - self.crop_size[1], 0) + 1)
-        return slice(top, min(top + self.crop_size[0], height)), slice(left, min(left + self.crop_size[1], width))
+    def _size(self, height: int, width: int) -> Size:
+        """(height, width) of the window in a picture."""
+        if self.crop_type == "absolute":
+            return int(self.crop_size[0]), int(self.crop_size[1])
+        if self.crop_type == "absolute_range":
+            low, high = (int(side) for side in self.crop_size)
+            drawn = [np.random.randint(min(low, side), min(high, side) + 1) for side in (height, width)]
+            return int(drawn[0]), int(drawn[1])
+        shares = np.array(self.crop_size)
+        if self.crop_type == "relative_range":
+            shares = shares + np.random.random_sample(2) * (1 - shares)
+        return max(int(height * shares[0] + 0.5), 1), max(int(width * shares[1] + 0.5), 1)
 
     def _is_mixed(self, labels: np.ndarray) -> bool:
         counts = value_counts(labels)
@@ -158,6 +158,46 @@ class RandomResizedCrop(BaseTransform):
         h = max(min(height, round(width / low)), 1)
         top, left = (height - h) // 2, (width - w) // 2
         return slice(top, top + h), slice(left, left + w)
+
+
+def _crop_size(crop_type: str, given: float | Sequence[float]) -> tuple[float, float]:
+    """`given` as two numbers that fit the crop type."""
+    if crop_type == "absolute":
+        return pair("RandomCrop: crop_size", given)  # type: ignore[arg-type]
+    both = (given, given) if isinstance(given, int | float) else tuple(given)
+    if crop_type == "absolute_range":
+        low, high = pair("RandomCrop: crop_size", both)  # type: ignore[arg-type]
+        return span("RandomCrop: crop_size", (low, high))
+    for share in both:
+        span("RandomCrop: crop_size, as shares", (share, 1.0))
+    if len(both) != 2:
+        raise ConfigError(f"RandomCrop: crop_size is two shares of (height, width), not {given!r}")
+    return both[0], both[1]
+
+
+def _draw(size: Size, height: int, width: int) -> Window:
+    top = np.random.randint(0, max(height - size[0], 0) + 1)
+    left = np.random.randint(0, max(width - size[1], 0) + 1)
+    return slice(top, min(top + size[0], height)), slice(left, min(left + size[1], width))
+
+
+def _over_object(boxes: np.ndarray, window: Window, size: Size, height: int, width: int) -> Window:
+    """`window` if one of the boxes reaches into it, or another one that shows an object; any if there is none."""
+    if not len(boxes):
+        return window
+    for _ in range(TRIES):
+        (top, bottom), (left, right) = ((side.start, side.stop) for side in window)
+        x1, y1, x2, y2 = boxes.T
+        if ((x1 < right) & (x2 > left) & (y1 < bottom) & (y2 > top)).any():
+            return window
+        window = _draw(size, height, width)
+    x1, y1, x2, y2 = boxes[np.random.randint(len(boxes))]
+    sides = []
+    for middle, long, length in zip(((y1 + y2) / 2, (x1 + x2) / 2), size, (height, width)):
+        pixel = min(int(middle), length - 1)
+        start = np.random.randint(max(pixel - long + 1, 0), min(pixel, max(length - long, 0)) + 1)
+        sides.append(slice(start, min(start + long, length)))
+    return sides[0], sides[1]
 
 
 def crop(results: Results, window: Window, recompute_bbox: bool = False) -> Results:

@@ -1,6 +1,7 @@
 """Flipping and padding."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from .base import IGNORED, BaseTransform, Results, pair
 from .instances import flip_objects, pad_objects
 from .resize import check_divisor
 
+PADDED = {"img": 0, "seg": IGNORED, "masks": 0}  # with what
 FLIP_CODES = {"horizontal": 1, "vertical": 0, "diagonal": -1}
 
 
@@ -54,37 +56,46 @@ class Pad(BaseTransform):
     Args:
         size: (width, height) to reach; a longer side stays.
         size_divisor: instead of `size`, the next multiple of this.
-        pad_val: value for the image, or dict(img=..., seg=...).
+        pad_to_square: instead of `size`, the longer side; with `size_divisor` its next multiple.
+        pad_val: value for the image, or dict(img=..., seg=..., masks=0); for the image one value or three, BGR.
     """
 
     def __init__(
         self,
         size: int | Sequence[int] | None = None,
         size_divisor: int | None = None,
-        pad_val: int | Mapping[str, int] = 0,
+        pad_val: float | Sequence[float] | Mapping[str, Any] = 0,
+        pad_to_square: bool = False,
     ) -> None:
-        if (size is None) == (size_divisor is None):
-            raise ConfigError(f"Pad takes size or size_divisor, one of them; got {size!r} and {size_divisor!r}")
+        if (size is None) == (size_divisor is None and not pad_to_square):
+            raise ConfigError(
+                f"Pad takes size or size_divisor, one of them, or pad_to_square; got {size!r}, {size_divisor!r} and "
+                f"{pad_to_square!r}"
+            )
+        self.pad_to_square = pad_to_square
         self.size = None if size is None else pair("Pad: size", size)
         self.size_divisor = check_divisor("Pad", size_divisor)
-        values = dict(img=pad_val) if isinstance(pad_val, int | float) else dict(pad_val)
+        values = dict(pad_val) if isinstance(pad_val, Mapping) else dict(img=pad_val)
         for name in values:
-            if name not in ("img", "seg"):
-                raise ConfigError(f"Pad: pad_val has no key {name!r}{nearest(str(name), ('img', 'seg'))}")
-        self.pad_val = {"img": 0, "seg": IGNORED, **values}
+            if name not in PADDED:
+                raise ConfigError(f"Pad: pad_val has no key {name!r}{nearest(str(name), PADDED)}")
+        self.pad_val = {**PADDED, **values}
+        colour = self.pad_val["img"]
+        self._colour = (colour,) * 3 if isinstance(colour, int | float) else tuple(colour)
+        if len(self._colour) != 3 or not all(isinstance(value, int | float) for value in self._colour):
+            raise ConfigError(f"Pad: pad_val of the image is one number or three, not {colour!r}")
 
     def transform(self, results: Results) -> Results:
         h, w = results["img"].shape[:2]
-        if self.size is not None:
-            right, bottom = max(self.size[0] - w, 0), max(self.size[1] - h, 0)
-        else:
-            assert self.size_divisor is not None
-            right, bottom = -w % self.size_divisor, -h % self.size_divisor
+        width, height = (max(h, w),) * 2 if self.pad_to_square else self.size or (w, h)
+        right, bottom = max(width - w, 0), max(height - h, 0)
+        if self.size_divisor is not None:
+            right, bottom = right + -(w + right) % self.size_divisor, bottom + -(h + bottom) % self.size_divisor
         if right or bottom:
-            results["img"] = _pad(results["img"], bottom, right, (self.pad_val["img"],) * 3)
+            results["img"] = _pad(results["img"], bottom, right, self._colour)
             for key in results.get("seg_fields", ()):
                 results[key] = _pad(results[key], bottom, right, (self.pad_val["seg"],))
-            pad_objects(results, 0, 0, right, bottom)
+            pad_objects(results, 0, 0, right, bottom, self.pad_val["masks"])
         results["pad_shape"] = (h + bottom, w + right)
         return results
 

@@ -23,10 +23,13 @@ Size = tuple[int, int]  # width, height
 class FilterAnnotations(BaseTransform):
     """Leave out objects that earlier transforms made too small to learn from; the sample stays, even without any.
 
+    What a sample is follows from (seed, epoch, index): it is never exchanged for another one.
+
     Args:
         min_gt_bbox_wh: boxes have to be wider and higher than this, in pixels.
         min_gt_mask_area: masks have to hold this many pixels.
         by_box, by_mask: which of the two is asked for.
+        keep_empty: False, as in the configs of mmdet that keep samples without objects: its True throws them away.
     """
 
     def __init__(
@@ -35,7 +38,13 @@ class FilterAnnotations(BaseTransform):
         min_gt_mask_area: int = 1,
         by_box: bool = True,
         by_mask: bool = False,
+        keep_empty: bool = False,
     ) -> None:
+        if keep_empty:
+            raise ConfigError(
+                "FilterAnnotations: keep_empty=True means in mmdet that a sample without objects is replaced by "
+                "another; here it stays: leave the argument out"
+            )
         if not by_box and not by_mask:
             raise ConfigError("FilterAnnotations: by_box or by_mask has to be True, or nothing is left out")
         if len(min_gt_bbox_wh) != 2:
@@ -108,12 +117,13 @@ def crop_objects(results: Results, window: tuple[slice, slice], recompute_bbox: 
         keep_objects(results, inside)
 
 
-def pad_objects(results: Results, left: int, top: int, right: int, bottom: int) -> None:
-    """The picture grew by so many pixels on each side."""
+def pad_objects(results: Results, left: int, top: int, right: int, bottom: int, value: int = 0) -> None:
+    """The picture grew by so many pixels on each side, where masks hold `value`."""
     if "gt_bboxes" in results and (left or top):
         results["gt_bboxes"] = _move(results["gt_bboxes"], left, top)
     if "gt_masks" in results:
-        results["gt_masks"] = np.pad(results["gt_masks"], ((0, 0), (top, bottom), (left, right)))
+        sides = ((0, 0), (top, bottom), (left, right))
+        results["gt_masks"] = np.pad(results["gt_masks"], sides, constant_values=value)
 
 
 def boxes_of(masks: np.ndarray) -> np.ndarray:

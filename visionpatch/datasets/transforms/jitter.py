@@ -32,7 +32,7 @@ class LargeScaleJitter(BaseTransform):
         ratio_range: tuple[float, float] = (0.1, 2.0),
         min_gt_bbox_wh: Sequence[float] = (0.01, 0.01),
         recompute_bbox: bool = False,
-        pad_val: int = 0,
+        pad_val: float = 0,
     ) -> None:
         self.scale = pair("LargeScaleJitter: scale", scale)
         size = self.scale[1], self.scale[0]

@@ -9,7 +9,7 @@ import numpy as np
 from visionpatch.errors import BadSampleError, ConfigError, DataError
 from visionpatch.registry import TRANSFORMS
 
-from ..segments import mask_of
+from ..segments import mask_of, paint_objects
 from .base import IGNORED, BaseTransform, Results, pair, where
 from .decode import MAX_PIXELS, decode_image, decode_labels, read_bytes, to_bgr
 
@@ -24,18 +24,26 @@ class LoadImage(BaseTransform):
         alpha: "error" refuses images with an alpha channel, "drop" ignores the channel.
         ignore_orientation: do not apply the EXIF rotation.
         max_pixels: a picture of more pixels, by its header, is refused before it is decoded.
+        to_float32: give float32 of the same values, so that the transforms after it do not round to whole levels.
 
     Raises:
         BadSampleError: the file is missing, empty, truncated, no image, too large, or holds other than 8 or 16 bits a
             channel.
     """
 
-    def __init__(self, alpha: str = "error", ignore_orientation: bool = False, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self,
+        alpha: str = "error",
+        ignore_orientation: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        to_float32: bool = False,
+    ) -> None:
         if alpha not in ("error", "drop"):
             raise ConfigError(f'LoadImage: alpha is "error" or "drop", not {alpha!r}')
         self.alpha = alpha
         self.ignore_orientation = ignore_orientation
         self.max_pixels = pair("LoadImage: max_pixels", max_pixels)[0]
+        self.to_float32 = to_float32
 
     def transform(self, results: Results) -> Results:
         given = results.get("img")
@@ -44,7 +52,7 @@ class LoadImage(BaseTransform):
             image = decode_image(read_bytes(path), path, self.alpha, self.ignore_orientation, self.max_pixels)
         else:
             image = to_bgr(np.asarray(given), where(results), self.alpha)
-        results["img"] = image
+        results["img"] = image.astype(np.float32) if self.to_float32 else image
         results["img_shape"] = results["ori_shape"] = image.shape[:2]
         return results
 
@@ -55,7 +63,8 @@ class LoadAnnotations(BaseTransform):
 
     The label map: ``seg_path`` as ``gt_seg_map``, (H, W) uint8 class indices, 255 where a pixel has no class. Palette
     PNGs give their indices. With ``reduce_zero_label`` the file's 0 becomes 255 and k becomes k - 1. A ``label_map`` of
-    the dataset ({value in the file: class index or 255}) is applied instead where there is one.
+    the dataset ({value in the file: class index or 255}) is applied instead where there is one. Where the dataset gives
+    ``seg_objects`` the map is painted from them, see `paint_objects`.
 
     The objects: ``gt_bboxes`` (n, 4) float32, ``gt_bboxes_labels`` (n,) int64, ``gt_ignore_flags`` (n,) bool for crowds
     and difficult objects, and ``gt_masks`` (n, H, W) uint8, 0 or 1. Where masks are loaded, objects without a valid
@@ -120,7 +129,10 @@ class LoadAnnotations(BaseTransform):
         if path is None:
             remedy = "set with_bbox=True, with_seg=False" if "objects" in results else "set data_prefix.seg_map_path"
             raise DataError(f"{where(results)}: the dataset gives no mask (seg_path); {remedy}")
-        labels = decode_labels(read_bytes(path), path, self.max_pixels)
+        if results.get("seg_objects") is not None:
+            labels = paint_objects(results["seg_objects"])
+        else:
+            labels = decode_labels(read_bytes(path), path, self.max_pixels)
         _check_size(labels.shape, results, "the mask is", path)
         if self.reduce_zero_label is not None:
             results["reduce_zero_label"] = self.reduce_zero_label

@@ -101,7 +101,7 @@ class MixUp(BaseTransform):
         img_scale: int | Sequence[int] = (640, 640),
         ratio_range: tuple[float, float] = (0.5, 1.5),
         flip_ratio: float = 0.5,
-        pad_val: int = 114,
+        pad_val: float = 114,
         max_iters: int = 15,
     ) -> None:
         self.img_scale = pair("MixUp: img_scale", img_scale)

@@ -72,6 +72,7 @@ class RandomResize(BaseTransform):
         scale: (width, height), multiplied by a random ratio; or two such pairs, between which each side is drawn.
         ratio_range: (low, high) of the ratio, with one pair.
         keep_ratio, size_divisor, interpolation: as Resize.
+        resize_type: "Resize", which published configs name; there is no other.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class RandomResize(BaseTransform):
         keep_ratio: bool = False,
         size_divisor: int | None = None,
         interpolation: str = "bilinear",
+        resize_type: str = "Resize",
     ) -> None:
+        _check_resize_type("RandomResize", resize_type)
         two = not isinstance(scale, int) and len(scale) == 2 and not isinstance(scale[0], int)
         if two == (ratio_range is not None):
             raise ConfigError("RandomResize takes one scale (w, h) with a ratio_range, or two scales without one")
@@ -113,6 +116,7 @@ class RandomChoiceResize(BaseTransform):
     Args:
         scales: (width, height) pairs.
         keep_ratio, size_divisor, interpolation: as Resize.
+        resize_type: as RandomResize.
     """
 
     def __init__(
@@ -121,7 +125,9 @@ class RandomChoiceResize(BaseTransform):
         keep_ratio: bool = False,
         size_divisor: int | None = None,
         interpolation: str = "bilinear",
+        resize_type: str = "Resize",
     ) -> None:
+        _check_resize_type("RandomChoiceResize", resize_type)
         if isinstance(scales, int) or not len(scales):
             raise ConfigError(f"RandomChoiceResize: scales is a list of (width, height), not {scales!r}")
         self.scales = [pair("RandomChoiceResize: scales", scale) for scale in scales]
@@ -206,6 +212,11 @@ def check_interpolation(owner: str, name: str) -> str:
     if name not in INTERPOLATIONS:
         raise ConfigError(f'{owner}: unknown interpolation "{name}"{nearest(str(name), INTERPOLATIONS)}')
     return name
+
+
+def _check_resize_type(owner: str, name: str) -> None:
+    if name != "Resize":
+        raise ConfigError(f'{owner}: resize_type = {name!r}; this one resizes as "Resize" does, with its arguments')
 
 
 def check_divisor(owner: str, value: int | None) -> int | None:
