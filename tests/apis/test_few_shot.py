@@ -7,9 +7,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tool import run
 
-from visionpatch.apis import FewShotInferencer, build_inferencer, cli
+from visionpatch.apis import FewShotInferencer, build_inferencer
 from visionpatch.apis.few_shot import draw_mask, read_mask
 from visionpatch.errors import BadSampleError, ConfigError, DataError, WeightsError
 
@@ -139,32 +138,3 @@ def test_shapes_are_drawn() -> None:
     ]:
         with pytest.raises(DataError, match=text):
             draw_mask((6, 8), box, polygon)
-
-
-def test_demo(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
-    for name in ("images", "masks", "queries"):
-        Path("set", name).mkdir(parents=True)
-    image, mask = picture(4)
-    cv2.imwrite("set/images/a.jpg", image)
-    cv2.imwrite("set/masks/a.png", mask)
-    cv2.imwrite("set/queries/q.png", picture(30)[0])
-    base = ["demo/few_shot_demo.py", "set/queries", "--config", config, "--device", "cpu"]
-    assert run(*base, "--support", "set", "--out-dir", "one", "--save-support", "s.safetensors") == 0
-    assert Path("one/q.png").is_file() and Path("s.safetensors").is_file()
-    assert run(*base, "--image", "set/images/a.jpg", "--box", 4, 10, 27, 33, "--out-dir", "two") == 0
-    assert Path("two/q.png").is_file()
-    capsys.readouterr()
-    for flags, text in [
-        (["--image", "set/images/a.jpg"], "--image needs either --mask, or --box and --polygon, for its class"),
-        (["--support", "set", "--mask", "set/masks/a.png"], "--mask, --box and --polygon go with --image"),
-        (["--support", "."], ".: no folders images and masks in it"),
-        (["--support-file", "set/masks/a.png"], "a.png"),
-    ]:
-        assert run(*base, *flags) == 2
-        assert text in capsys.readouterr().err
-    Path("set/masks/a.png").unlink()
-    assert run(*base, "--support", "set") == 2
-    assert "no mask set/masks/a.png; every picture needs one" in capsys.readouterr().err
-    assert cli.find_pictures(Path("set/queries"))[0] == [Path("set/queries/q.png")]

@@ -73,7 +73,7 @@ def test_errors(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(BadSampleError, match="gone.png"):
         inferencer(tmp_path / "gone.png")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.warns(UserWarning), pytest.raises(ConfigError, match='device = "cuda:0", but torch sees no GPU'):
+    with pytest.raises(ConfigError, match='device = "cuda:0", but torch sees no GPU'):
         SegmentationInferencer(config, device="cuda:0")
 
 

@@ -93,7 +93,7 @@ def test_weights_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(depth=51), "no depth 51; did you mean"),
+        (dict(depth=51), "no depth 51; valid: 101, 152, 18, 34, 50"),
         (dict(out_indices=(1, 0)), "out_indices must ascend"),
         (dict(strides=(1, 2, 2)), r"strides = \(1, 2, 2\); expected 4 positive numbers"),
         (dict(dilations=(1, 1, 0, 1)), "dilations"),

@@ -9,6 +9,8 @@ import pytest
 from engine.tiny import write_config
 from tool import load, run
 
+from visionpatch.apis import cli
+
 FOLDER = "tools/analysis_tools/"
 
 
@@ -78,11 +80,10 @@ def test_get_flops(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
 
 
 def test_demo_finds_pictures(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    demo = load("demo/image_demo.py")
     for name in ("b.JPG", "a.png", "notes.txt"):
         (tmp_path / name).touch()
     (tmp_path / "sub").mkdir()
-    pictures, skipped = demo.find_pictures(tmp_path)
+    pictures, skipped = cli.find_pictures(tmp_path)
     assert [p.name for p in pictures] == ["a.png", "b.JPG"] and skipped == [f"{tmp_path / 'notes.txt'}: not a picture"]
     assert run("demo/image_demo.py", "none", "x") == 2
     assert "none: no such picture or folder" in capsys.readouterr().err

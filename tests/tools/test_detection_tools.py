@@ -127,7 +127,7 @@ def test_a_model_for_another_task(config: Path) -> None:
         SegmentationInferencer(config)
     other = config.with_name("other.py")
     other.write_text(f"model = dict(type='{TinyBackbone.__name__}')\n")
-    with pytest.raises(ConfigError, match="holds none of decode_head, bbox_head, roi_head, rpn_head"):
+    with pytest.raises(ConfigError, match="only models with decode_head, bbox_head, roi_head, rpn_head are drawn"):
         build_inferencer(other)
 
 
