@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 
 from engine.tiny import TinyDataset, write_config
+from visionpatch.apis.dry_run import dry_run
 from visionpatch.engine import CpuAmpOptimWrapper, build_runner, load_config
 from visionpatch.engine.hooks import check_dataset
 from visionpatch.errors import ConfigError, DataError, NonFiniteLossError, WeightsError
@@ -142,3 +143,20 @@ def test_no_loading_process_outlives_the_evaluation(tmp_path: Path, kind: str) -
     cfg = config(tmp_path, **{f"{loader}.num_workers": 2, f"{loader}.persistent_workers": True})
     getattr(build_runner(cfg), kind)()
     assert not multiprocessing.active_children()
+
+
+def test_a_best_metric_that_is_none(tmp_path: Path) -> None:
+    """A dry run finds it; a training saves what it has, and goes on once the name is right."""
+    wrong = {"default_hooks.checkpoint.save_best": "mIoU", "default_hooks.checkpoint.interval": 5}
+    text = 'save_best = "mIoU" is not a metric; valid: acc'
+    with pytest.raises(ConfigError, match=text):
+        dry_run(config(tmp_path, **wrong))
+    with pytest.raises(
+        ConfigError, match=rf"{text} -- .*iter_2.pth is saved; correct the name and go on with --resume"
+    ):
+        build_runner(config(tmp_path, **wrong)).train()
+    again = config(tmp_path)
+    again.resume = True
+    runner = build_runner(again)
+    runner.train()
+    assert runner.iter == 4 and (tmp_path / "work/epoch_2.pth").is_file()

@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from visionpatch.engine import build_runner
+from visionpatch.engine.checkpoint_hook import CheckpointHook
 from visionpatch.engine.config import WITH_WORKERS
 from visionpatch.engine.guard import check_losses
 from visionpatch.engine.hooks import check_classes, check_dataset, check_truth
@@ -88,6 +89,9 @@ def _validate_once(runner: Runner) -> list[tuple[str, str]]:
         outputs = runner.model.val_step(batch)
     evaluator.process(data_samples=outputs, data_batch=batch)
     metrics = evaluator.evaluate(len(outputs))
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook):
+            hook.check_metrics(metrics)
     shown = ", ".join(
         f"{name} {value:.4g}" if isinstance(value, int | float) else name for name, value in metrics.items()
     )

@@ -22,7 +22,7 @@ from visionpatch.registry import INFERENCERS, SCOPE
 from visionpatch.structures import DataSample
 from visionpatch.visualization.segmentation import draw_segmentation
 
-DEFAULT = "efficientnet-lite0_prototype_voc12-321x321"  # needs no training
+DEFAULT = "prototype_efficientnet-lite0_pascal-5i-320x320"  # needs no training
 COLOUR = (230, 60, 40)  # of the class, RGB
 CLASS, UNKNOWN = 1, 255
 ENCODER = "encoder"  # tensor of a saved support set that tells which model made it

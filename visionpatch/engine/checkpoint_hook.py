@@ -1,6 +1,6 @@
 """When checkpoints are saved, and which are removed: MMEngine's rules, in an order that loses nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -35,12 +35,22 @@ class CheckpointHook(BaseCheckpointHook):
         self.stopped_at = getattr(runner, "resumed_from_stop", None)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        for name in self.save_best or ():
-            if name != "auto" and name not in (metrics or {}):
-                raise ConfigError(
-                    f'default_hooks.checkpoint.save_best = "{name}" is not a metric{nearest(name, metrics or {})}'
-                )
+        try:
+            self.check_metrics(metrics or {})
+        except ConfigError as error:
+            if not hasattr(self, "file_backend"):
+                raise
+            path = self.save_now(runner, runner.epoch, runner.iter)
+            raise ConfigError(f"{error} -- {path} is saved; correct the name and go on with --resume") from None
         super().after_val_epoch(runner, metrics)
+
+    def check_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Raises ConfigError where `save_best` names none of the `metrics`."""
+        for name in self.save_best or ():
+            if name != "auto" and name not in metrics:
+                raise ConfigError(
+                    f'default_hooks.checkpoint.save_best = "{name}" is not a metric{nearest(name, metrics)}'
+                )
 
     def save_now(self, runner: Runner, epoch: int, iteration: int) -> Path:
         """Save the state after `iteration` iterations, whatever the interval; the file it is in."""
