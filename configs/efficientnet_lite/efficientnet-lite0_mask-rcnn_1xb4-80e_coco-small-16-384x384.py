@@ -5,7 +5,6 @@
 Expected: box AP 0.845 (AP50 0.903) and mask AP 0.489 (AP50 0.769) on the 16 training pictures themselves, measured here; 22 minutes
 on one CPU core, beside other work. No estimate of accuracy.
 """
-
 _base_ = ["../_base_/default_runtime.py"]
 strides = (4, 8, 16, 32)
 model = dict(

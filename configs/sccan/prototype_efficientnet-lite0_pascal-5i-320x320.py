@@ -5,7 +5,6 @@
 Expected: 26.2 mIoU and 47.4 FB-IoU in fold 0 with one shot, measured here on 1,000 episodes of the 321 validation pictures that
 data/VOCdevkit has, in 4 minutes on one CPU core. The other folds and five shots were not measured.
 """
-
 _base_ = ["../_base_/datasets/pascal_5i.py", "../_base_/default_runtime.py"]
 fold = 0  # 0 to 3
 shot = 1

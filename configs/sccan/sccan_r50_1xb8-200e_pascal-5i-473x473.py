@@ -9,7 +9,6 @@ Start the frozen backbone from its converted ImageNet file (tools/convert_checkp
 --cfg-options model.backbone.pretrained=r50.pth.
 The published training list holds 5,953 pictures with the masks of SBD; see the note in _base_/datasets/pascal_5i.py.
 """
-
 _base_ = ["../_base_/datasets/pascal_5i.py", "../_base_/default_runtime.py"]
 fold = 0  # 0 to 3
 shot = 1

@@ -8,7 +8,6 @@ github.com/Sam1224/SCCAN; not reproduced here). They are the best of all epochs 
 Start the frozen backbone from its converted ImageNet file (tools/convert_checkpoint.py sccan resnet50_v2.pth r50.pth) by
 --cfg-options model.backbone.pretrained=r50.pth.
 """
-
 _base_ = ["../_base_/datasets/coco_20i.py", "../_base_/default_runtime.py"]
 fold = 0  # 0 to 3
 shot = 1
