@@ -2,6 +2,7 @@
 
 import json
 import logging
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,14 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     heads["roi_head"]["bbox_head"]["num_classes"] = heads["roi_head"]["mask_head"]["num_classes"] = 3
     preprocessor = dict(type="DataPreprocessor", mean=[127.0] * 3, std=[128.0] * 3, pad_size_divisor=32)
     model = dict(type="MaskRCNN", data_preprocessor=preprocessor, backbone=BACKBONE, **heads)
-    text = CONFIG.format(name=tmp_path.name, model=model, root=str(tmp_path), pipeline=PIPELINE)
-    (tmp_path / "tiny.py").write_text(text)
 
     def call(change: Callable[[dict], Any], *flags: str) -> tuple[int, str]:
         changed = json.loads(json.dumps(document))
         change(changed)
         path.write_text(json.dumps(changed))
+        name = uuid.uuid4().hex  # two runs of one second and name share their logs
+        text = CONFIG.format(name=name, model=model, root=str(tmp_path), pipeline=PIPELINE)
+        (tmp_path / "tiny.py").write_text(text)
         status = run("tools/train.py", "tiny.py", *flags)
         printed = capsys.readouterr()
         return status, printed.out + printed.err
@@ -85,7 +87,7 @@ def test_broken_entries_are_named_or_counted(train: Any) -> None:
     for split in ("train", "val"):
         drop += [f"{split}_dataloader.dataset.{name}=drop" for name in ("malformed", "duplicates")]
     status, text = train(break_it, "--dry-run", *drop)
-    assert status == 0
+    assert status == 0, text
     for part in ("1 malformed entry", "1 duplicate id", "1 box outside the picture", "1 malformed segmentation"):
         assert part in text
     assert "CocoMetric: " in text and "(first: annotations[4], category_id not among the categories)" in text
