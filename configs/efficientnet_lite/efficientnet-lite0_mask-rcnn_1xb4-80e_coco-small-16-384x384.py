@@ -2,7 +2,7 @@
 
     python tools/train.py configs/efficientnet_lite/efficientnet-lite0_mask-rcnn_1xb4-80e_coco-small-16-384x384.py
 
-Expected: box AP 0.845 (AP50 0.903) and mask AP 0.489 (AP50 0.769) on the 16 training pictures themselves, measured here; 22 minutes
+Expected: box AP 0.845 (AP50 0.903) and mask AP 0.489 (AP50 0.769) on the 16 training pictures themselves, measured here; 21 minutes
 on one CPU core, beside other work. No estimate of accuracy.
 """
 _base_ = ["../_base_/default_runtime.py"]

@@ -4,7 +4,7 @@
 
 Expected: 0.494 mAP (at IoU 0.5, area under the curve), measured here on 321 of the validation pictures after training on 311,
 those of the segmentation lists that data/VOCdevkit has; 0.928 on the 311 themselves. 65 minutes on two CPU cores that were shared
-with other work, 35 when they are not. The stem, the first two stages and all batch norms stay as ImageNet left them.
+with other work. The stem, the first two stages and all batch norms stay as ImageNet left them.
 """
 _base_ = ["../_base_/default_runtime.py"]
 model = dict(

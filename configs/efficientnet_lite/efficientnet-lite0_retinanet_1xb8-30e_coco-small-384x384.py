@@ -2,8 +2,8 @@
 
     python tools/train.py configs/efficientnet_lite/efficientnet-lite0_retinanet_1xb8-30e_coco-small-384x384.py
 
-Expected: box AP 0.023, AP50 0.059 on the 158 validation pictures of the same set, measured here; about 70 minutes on one to two CPU
-cores, beside other work. Two pictures a class are far too few for 80 classes.
+Expected: box AP 0.023, AP50 0.059 on the 158 validation pictures of the same set, measured here; 58 minutes on one to two CPU
+cores, beside other work.
 """
 _base_ = ["../_base_/default_runtime.py"]
 model = dict(

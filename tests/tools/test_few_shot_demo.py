@@ -3,20 +3,11 @@
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
+from apis.test_few_shot import CONFIG, picture
 from tool import run
 
 from visionpatch.apis import cli
-
-CONFIG = """
-pipeline = [dict(type='LoadImage'), dict(type='ResizeToCanvas', size=64), dict(type='PackInputs')]
-test_dataloader = dict(dataset=dict(type='EpisodeDataset', pipeline=pipeline))
-normalise = dict(type='FewShotDataPreprocessor', mean=[127.0] * 3, std=[128.0] * 3)
-model = dict(type='FewShotSegmentor', data_preprocessor=normalise,
-             backbone=dict(type='EfficientNetLite', arch='lite0', out_indices=(0,)),
-             decode_head=dict(type='PrototypeHead', in_channels=24, in_index=0))
-"""
 
 
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
@@ -26,11 +17,10 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         Path("set", name).mkdir(parents=True)
     config = tmp_path / "tiny.py"
     config.write_text(CONFIG)
-    image, mask = np.full((48, 64, 3), (200, 30, 20), np.uint8), np.zeros((48, 64), np.uint8)
-    image[10:34, 4:28], mask[10:34, 4:28] = (10, 20, 220), 1
+    image, mask = picture(4)
     cv2.imwrite("set/images/a.jpg", image)
     cv2.imwrite("set/masks/a.png", mask)
-    cv2.imwrite("set/queries/q.png", image[:, ::-1])
+    cv2.imwrite("set/queries/q.png", picture(30)[0])
     base = ["demo/few_shot_demo.py", "set/queries", "--config", config, "--device", "cpu"]
     assert run(*base, "--support", "set", "--out-dir", "one", "--save-support", "s.safetensors") == 0
     assert Path("one/q.png").is_file() and Path("s.safetensors").is_file()

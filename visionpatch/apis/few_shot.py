@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 from numpy import ndarray
 from torch import Tensor
 
-from visionpatch.apis.inferencer import Inferencer, Picture, describe, test_dataset
+from visionpatch.apis.inferencer import Inferencer, Picture, describe, test_dataset, without_truth
 from visionpatch.datasets.transforms import Compose
 from visionpatch.datasets.transforms.decode import decode_labels, read_bytes
 from visionpatch.engine.atomic import atomic_path
@@ -90,9 +90,8 @@ class FewShotInferencer(Inferencer):
         super().__init__(config, weights, device)
         dataset = test_dataset(self.cfg)
         steps = dataset.get("support_pipeline") or dataset.get("pipeline") or ()
-        unread = ("LoadAnnotations", "SelectClass")
         with DefaultScope.overwrite_default_scope(SCOPE):
-            self.support_pipeline = Compose([step for step in steps if not step["type"].endswith(unread)])
+            self.support_pipeline = Compose(without_truth(steps))
 
     def names(self) -> tuple[Sequence[str], Sequence[Sequence[int]]]:
         return ("background", self.class_name), ((0, 0, 0), COLOUR)

@@ -53,7 +53,7 @@ class Inferencer:
             warnings.warn(f"{type(self).__name__} without weights: the model is untrained", stacklevel=2)
         self.classes, self.palette = self.names()
         with DefaultScope.overwrite_default_scope(SCOPE):
-            self.pipeline = Compose(_without_truth(self.cfg))
+            self.pipeline = Compose(without_truth(_test_steps(self.cfg)))
 
     def names(self) -> tuple[Sequence[str], Sequence[Sequence[int]]]:
         """Names and colours of the classes."""
@@ -129,14 +129,19 @@ def describe(picture: Picture, index: int) -> dict[str, Any]:
     return dict(given, img_path=path, seg_path=None, **common)
 
 
-def _without_truth(cfg: Config) -> list:
-    """The test pipeline without the steps that read annotations."""
+def _test_steps(cfg: Config) -> list[dict]:
+    """The test pipeline."""
     dataset = test_dataset(cfg)
     steps = dataset.get("pipeline") or cfg.get("test_pipeline")
     if not steps:
         raise ConfigError(
             f"{cfg.filename}: test_dataloader.dataset.pipeline is missing; it says how pictures are prepared"
         )
+    return list(steps)
+
+
+def without_truth(steps: Sequence[dict]) -> list[dict]:
+    """The steps of a pipeline that read no annotations."""
     return [step for step in steps if not str(step.get("type", "")).endswith(("LoadAnnotations", "SelectClass"))]
 
 
