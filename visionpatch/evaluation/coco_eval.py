@@ -7,6 +7,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,9 @@ def load_backend(name: str) -> tuple[Any, Any]:
             from pycocotools.cocoeval import COCOeval
         else:
             from faster_coco_eval import COCO
-            from faster_coco_eval import COCOeval_faster as COCOeval
+            from faster_coco_eval import COCOeval_faster
+
+            COCOeval = partial(COCOeval_faster, rle_iou_max_workers=1)  # a task for a thread costs more than its IoUs
     except ImportError as error:
         raise MissingDependencyError(
             f'CocoMetric: backend = "{name}" is not installed ({error}): pip install {name}; or set '

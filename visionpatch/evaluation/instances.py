@@ -3,6 +3,7 @@
 Letters: n objects, H, W picture.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +91,7 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     return dict(size=[int(side) for side in runs["size"]], counts=runs["counts"].decode("ascii"))
 
 
+@functools.cache  # asked for once a mask
 def mask_codec() -> Any:
     """pycocotools.mask."""
     try:
