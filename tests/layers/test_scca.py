@@ -91,7 +91,8 @@ def test_a_block_is_its_definition(shift, size):
     owner = torch.tensor([1, 0])
     seen = []
     block.align.register_forward_hook(lambda module, args, output: seen.append(output))
-    given = block(query, support, mask, owner, with_support=True)
+    shown = block.shown(support, mask)
+    given = block(query, shown, owner), block.next_support(support, shown)
     expected = reference_block(block, query, support, mask, owner)
     assert torch.equal(seen[0], expected[2])
     torch.testing.assert_close(given[0], expected[0], rtol=1e-6, atol=1e-6)

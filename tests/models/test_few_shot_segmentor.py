@@ -100,6 +100,22 @@ def test_a_support_set_encoded_before_gives_the_same() -> None:
     assert torch.equal(one_each[1].pred_sem_seg.data, expected[1].pred_sem_seg.data)
 
 
+@torch.no_grad()
+def test_a_prepared_support_set_gives_the_same_without_its_branch() -> None:
+    model, images = model_on("EfficientNetLite"), pictures((64, 64), (64, 64), (64, 64))
+    first, second = (model.encode_support([s.image], [s.gt_sem_seg.data]) for s in (shot(64, 64, 1), shot(40, 56, 2)))
+    head = model.decode_head
+    maps = model.extract_features(torch.stack(images))
+    expected = head(maps, [first, second, first], (64, 64))
+    ready = [head.prepare(encoded) for encoded in (first, second)]
+    calls: list[Any] = []
+    head.transformer.blocks[0].support_mlp.register_forward_hook(lambda *args: calls.append(args))
+    torch.testing.assert_close(head(maps, [ready[0], ready[1], ready[0]], (64, 64)), expected, rtol=1e-4, atol=1e-5)
+    assert not calls
+    torch.testing.assert_close(head(maps, [ready[0], second, ready[0]], (64, 64)), expected, rtol=1e-4, atol=1e-5)
+    assert calls  # a set that is not prepared is computed, and with it the others
+
+
 def test_pictures_of_one_size_go_through_the_backbone_together_and_a_shared_support_once() -> None:
     model, shared = by_colour(), [shot(32, 32, 1), shot(32, 40, 2)]
     images = torch.stack(pictures((32, 32), (32, 32)))

@@ -119,7 +119,7 @@ def watch(model: nn.Module) -> tuple[dict[str, Tensor], list]:
         keep("prior", model.merge_query, lambda args, output: args[2])
         keep("query_0", model.merge_query, lambda args, output: output)
         keep("supp_0", model.merge_support, lambda args, output: output)
-        keep(f"query_{len(aligned)}", model.transformer, lambda args, output: output[0].permute(0, 3, 1, 2))
+        keep(f"query_{len(aligned)}", model.transformer.norm, lambda args, output: output.permute(0, 3, 1, 2))
     return seen, handles
 
 

@@ -1,7 +1,8 @@
 """Segmenting, in any picture, the class that a few annotated pictures show."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +128,19 @@ class FewShotInferencer(Inferencer):
         sample.image = results["inputs"]
         return sample
 
+    @cached_property
+    def prepared(self) -> Mapping[str, Any]:
+        """`support` with what the head computes of it alone."""
+        with torch.inference_mode():
+            return self.model.decode_head.prepare(self.support)
+
     def stream(self, pictures: Sequence[Picture]) -> Iterator[DataSample]:
         for index, picture in enumerate(pictures):
             packed: Any = self.pipeline(describe(picture, index))
             with torch.inference_mode():
                 data = dict(inputs=[packed["inputs"]], data_samples=[packed["data_samples"]])
                 data = self.model.data_preprocessor(data, False)
-                yield self.model.predict(data["inputs"], self.support, data["data_samples"])[0]
+                yield self.model.predict(data["inputs"], self.prepared, data["data_samples"])[0]
 
     def save_support(self, path: str | Path) -> None:
         """Write the encoded set as one safetensors file.

@@ -106,17 +106,17 @@ def load_backend(name: str) -> tuple[Any, Any]:
         if name == "pycocotools":
             from pycocotools.coco import COCO
             from pycocotools.cocoeval import COCOeval
-        else:
-            from faster_coco_eval import COCO
-            from faster_coco_eval import COCOeval_faster
 
-            COCOeval = partial(COCOeval_faster, rle_iou_max_workers=1)  # a task for a thread costs more than its IoUs
+            return COCO, COCOeval
+        from faster_coco_eval import COCO as FasterCOCO
+        from faster_coco_eval import COCOeval_faster
+
+        return FasterCOCO, partial(COCOeval_faster, rle_iou_max_workers=1)  # a thread's task costs more than its IoUs
     except ImportError as error:
         raise MissingDependencyError(
             f'CocoMetric: backend = "{name}" is not installed ({error}): pip install {name}; or set '
             f'backend="{other}", which gives the same numbers'
         ) from None
-    return COCO, COCOeval
 
 
 def class_table(classes: Sequence[str], category_ids: Sequence[int], evaluation: Evaluation) -> str:

@@ -16,7 +16,7 @@ from visionpatch.layers.resize import resize
 from visionpatch.registry import MODELS
 from visionpatch.structures import DataSample
 
-Support = Mapping[str, Tensor]  # an encoded support set; every tensor has K as its first axis
+Support = Mapping[str, Any]  # an encoded support set: tensors with K as first axis, and what `prepare` adds
 
 # the published loss of SCCAN: every channel its own quotient, ignored pixels are pushed down
 DICE: Mapping[str, Any] = {"type": "DiceLoss", "per_class": True, "ignored_count": True, "eps": 5e-9}
@@ -67,6 +67,13 @@ class FewShotHead(nn.Module):
         Mask pixels of value 1 are the class, all others (0 and 255) are not.
         """
         raise NotImplementedError
+
+    def prepare(self, support: Support) -> Support:
+        """An encoded set with all that the head computes of it alone, for queries that come one after another.
+
+        The result serves the weights it was made with, in `forward` and `predict`; it is not for saving or joining.
+        """
+        return support
 
     def forward(self, features: Sequence[Tensor], support: Sequence[Support], size: Sequence[int]) -> Tensor:
         """Maps of B queries and the encoded set of each to logits (B, 2, H, W), `size` = (H, W).

@@ -16,7 +16,7 @@ from visionpatch.errors import ConfigError
 from visionpatch.heads.few_shot import FewShotHead, Support, foreground, unique_sets
 from visionpatch.heads.prior import prior_of, sides, support_keys
 from visionpatch.layers.resize import resize
-from visionpatch.layers.scca import MASK_EPS, SCCATransformer
+from visionpatch.layers.scca import MASK_EPS, SCCATransformer, SupportPatches
 from visionpatch.registry import MODELS
 
 
@@ -92,18 +92,31 @@ class SCCANHead(FewShotHead):
             "keys": support_keys(self._high(features), self.map_size),
         }
 
+    def prepare(self, support: Support) -> Support:
+        """`support` with ``patches``: what queries see of it at each block, for queries that come one after another."""
+        return {**support, "patches": self._support_branch([support])}
+
     def forward(self, features: Sequence[Tensor], support: Sequence[Support], size: Sequence[int]) -> Tensor:
         query = self._reduced(self.reduce_query, features)  # (B, C, *S)
         sets, _, owner = unique_sets(support, len(query))
         owner = owner.to(query.device)
         prior = resize(prior_of(self._high(features), support), self.map_size, align_corners=True)
-        maps, mask, prototype = (
-            torch.stack([encoded[key].mean(0) for encoded in sets]) for key in ("features", "mask", "prototype")
-        )  # means over the shots, as published: pixel by pixel, though the pictures differ
+        prototype = means(sets, "prototype")
         query = self.merge_query(query, prototype[owner], prior.to(query.dtype))
-        maps = self.merge_support(maps, prototype, mask)  # (U, C, *S)
-        tokens, _ = self.transformer(channel_last(query), channel_last(maps), mask.squeeze(1), owner)
+        tokens = self.transformer.query_branch(channel_last(query), self._patches(sets), owner)
         return resize(self.decoder(tokens.permute(0, 3, 1, 2)), size, align_corners=True)
+
+    def _patches(self, sets: Sequence[Support]) -> list[SupportPatches]:
+        """Of all sets at each block; computed together unless they are prepared."""
+        if not all("patches" in encoded for encoded in sets):
+            return self._support_branch(sets)
+        levels = zip(*(encoded["patches"] for encoded in sets))
+        return [SupportPatches(*(torch.cat(parts) for parts in zip(*level))) for level in levels]
+
+    def _support_branch(self, sets: Sequence[Support]) -> list[SupportPatches]:
+        maps, mask, prototype = (means(sets, key) for key in ("features", "mask", "prototype"))
+        maps = self.merge_support(maps, prototype, mask)  # (U, C, *S)
+        return self.transformer.support_branch(channel_last(maps), mask.squeeze(1))[0]
 
     def _reduced(self, reduction: nn.Module, features: Sequence[Tensor]) -> Tensor:
         """The mid-level maps, reduced at the size of the finest, to (B, C, *S)."""
@@ -170,6 +183,11 @@ class Decoder(nn.Module):
         of_pooled, of_levels = self.fuse.weight.split([x.shape[1], levels.shape[1]], 1)
         x = (F.conv2d(levels, of_levels) + F.conv2d(pooled, of_pooled)).relu()
         return self.classify(x + self.residual(x))
+
+
+def means(sets: Sequence[Support], key: str) -> Tensor:
+    """(U, ...), over the shots of each set; as published pixel by pixel, though the pictures differ."""
+    return torch.stack([encoded[key].mean(0) for encoded in sets])
 
 
 def channel_last(x: Tensor) -> Tensor:

@@ -3,12 +3,13 @@
 B queries, U support sets (several queries may share one), H, W sides of a token map, C channels, h heads, d channels a
 head, n patches of a map, t tokens of a patch. Token maps are channel-last, (B, H, W, C).
 
-The support branch does not depend on the queries, so it runs once for each support set; the keys and values of its
-patches are computed before patches are chosen. Both give the published numbers with less work.
+The support branch does not depend on the queries, so it runs once for each support set, which may then serve queries
+that come later; the keys and values of its patches are computed before patches are chosen. Both give the published
+numbers with less work.
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,16 @@ from visionpatch.layers.precision import at_least_float32, without_autocast
 
 MASK_EPS = 5e-4  # of the published masked means
 COSINE_EPS = 1e-7  # of the published cosines
+
+
+class SupportPatches(NamedTuple):
+    """What queries see of U support sets at one block: normalised patches (U, n, t, C), their weights (U, n, t), unit
+    keys and values of each head (U, n, h, t, d)."""
+
+    tokens: Tensor
+    weight: Tensor
+    keys: Tensor
+    values: Tensor
 
 
 class SCCATransformer(nn.Module):
@@ -51,10 +62,25 @@ class SCCATransformer(nn.Module):
             owner: (B,) index of each query's support set.
             with_support: run the last block's support half as well and return its result.
         """
-        last = len(self.blocks) - 1
+        patches, support = self.support_branch(support, mask, with_support)
+        return self.query_branch(query, patches, owner), support
+
+    def support_branch(
+        self, support: Tensor, mask: Tensor, with_last: bool = False
+    ) -> tuple[list[SupportPatches], Tensor]:
+        """What queries see at each block, for `query_branch`; and the support tokens as `forward` returns them."""
+        last, patches = len(self.blocks) - 1, []
         for index, block in enumerate(cast(Sequence[SCCABlock], self.blocks)):
-            query, support = block(query, support, mask, owner, with_support or index < last)
-        return self.norm(query), support
+            patches.append(block.shown(support, mask))
+            if with_last or index < last:
+                support = block.next_support(support, patches[-1])
+        return patches, support
+
+    def query_branch(self, query: Tensor, patches: Sequence[SupportPatches], owner: Tensor) -> Tensor:
+        """Query tokens after the last block, normalised."""
+        for block, shown in zip(cast(Sequence[SCCABlock], self.blocks), patches, strict=True):
+            query = block(query, shown, owner)
+        return self.norm(query)
 
 
 class SCCABlock(nn.Module):
@@ -76,36 +102,37 @@ class SCCABlock(nn.Module):
         self.query_mlp = Mlp(dim, hidden)
         self.support_mlp = Mlp(dim, hidden)
 
-    def forward(
-        self, query: Tensor, support: Tensor, mask: Tensor, owner: Tensor, with_support: bool
-    ) -> tuple[Tensor, Tensor]:
-        """(B, H, W, C) and (U, H, W, C) to the same; the support as it came unless `with_support`."""
-        size = query.shape[1:3]
+    def forward(self, query: Tensor, shown: SupportPatches, owner: Tensor) -> Tensor:
+        """Queries (B, H, W, C) and what they see of U support sets to queries of the next block."""
         own = self._patches(self.norm1(query))  # (B, n, t, C)
-        other = self._patches(self.norm1(support))  # (U, n, t, C)
-        weight = self._patches(mask.unsqueeze(-1)).squeeze(-1)  # (U, n, t)
-        chosen = self.align(own.detach(), other.detach(), weight, owner)  # (B, n)
-        attended = self._cross_attention(own, other, chosen, owner)
-        query = query + self.query_attn.proj(self._tokens(attended, size))
-        query = query + self.query_mlp(self.norm2(query))
-        if with_support:
-            attended = _heads_joined(attention(*self.support_attn(other)), len(other))
-            support = support + self.support_attn.proj(self._tokens(attended, size))
-            support = support + self.support_mlp(self.norm2(support))
-        return query, support
+        chosen = self.align(own.detach(), shown.tokens.detach(), shown.weight, owner)  # (B, n)
+        attended = self._cross_attention(own, shown, chosen, owner)
+        query = query + self.query_attn.proj(self._tokens(attended, query.shape[1:3]))
+        return query + self.query_mlp(self.norm2(query))
 
-    def _cross_attention(self, own: Tensor, other: Tensor, chosen: Tensor, owner: Tensor) -> Tensor:
-        """(B, n, t, C) and (U, n, t, C) to (B, n, t, C): one softmax over the own patch and the chosen one.
+    def shown(self, support: Tensor, mask: Tensor) -> SupportPatches:
+        """Support sets (U, H, W, C) and their masks (U, H, W) to what the queries see of them."""
+        tokens = self._patches(self.norm1(support))  # (U, n, t, C)
+        keys, values = (x.unflatten(0, (len(support), -1)) for x in self.query_attn.keys_and_values(tokens))
+        return SupportPatches(tokens, self._patches(mask.unsqueeze(-1)).squeeze(-1), _unit(keys), values)
+
+    def next_support(self, support: Tensor, shown: SupportPatches) -> Tensor:
+        """Support sets (U, H, W, C) of the next block."""
+        attended = _heads_joined(attention(*self.support_attn(shown.tokens)), len(support))
+        support = support + self.support_attn.proj(self._tokens(attended, support.shape[1:3]))
+        return support + self.support_mlp(self.norm2(support))
+
+    def _cross_attention(self, own: Tensor, shown: SupportPatches, chosen: Tensor, owner: Tensor) -> Tensor:
+        """(B, n, t, C) to the same: one softmax over the own patch and the chosen one of the support.
 
         Scores of own tokens are scaled products q k / sqrt(d), those of support tokens cosines q k / (|q| |k|).
         """
         q, k, v = self.query_attn(own)  # (B n, h, t, d)
-        far_k, far_v = self.query_attn.keys_and_values(other)  # (U n, h, t, d)
-        rows = (owner.unsqueeze(1) * other.shape[1] + chosen).flatten()  # (B n,) into U n
+        far_k, far_v = (x[owner.unsqueeze(1), chosen].flatten(0, 1) for x in (shown.keys, shown.values))
         near = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)  # (B n, h, t, t)
-        far = _unit(q) @ _unit(far_k)[rows].transpose(2, 3)
+        far = _unit(q) @ far_k.transpose(2, 3)
         share = torch.cat([near, far], 3).softmax(3)  # (B n, h, t, 2t)
-        return _heads_joined(share @ torch.cat([v, far_v[rows]], 2), len(own))
+        return _heads_joined(share @ torch.cat([v, far_v], 2), len(own))
 
     def _patches(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to patches (B, n, t, C), row by row; zeros where a patch leaves the map.

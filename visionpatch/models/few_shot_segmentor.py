@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from visionpatch.errors import ConfigError, DataError, nearest
 from visionpatch.layers.resize import resize
+from visionpatch.models.feature_cache import FeatureCache
 from visionpatch.models.wiring import build, check_channels
 from visionpatch.registry import MODELS
 from visionpatch.structures import DataSample
 
-Encoded = Mapping[str, Tensor]  # an encoded support set, see `visionpatch.heads.FewShotHead`
+Encoded = Mapping[str, Any]  # an encoded support set, prepared or not, see `visionpatch.heads.FewShotHead`
 MODES = ("tensor", "loss", "predict")
 TEST_KEYS, RESIZES = ("resize", "keep_logits"), ("direct", "square")
 
@@ -33,6 +34,8 @@ class FewShotSegmentor(BaseModel):
         backbone, neck, decode_head, data_preprocessor: modules or configs of them; the head is one of SCCANHead,
             PrototypeHead, PriorHead. The data preprocessor is FewShotDataPreprocessor unless given.
         freeze_backbone: the backbone never trains, its batch norms keep their statistics, no graph is built. Published.
+        cached_pictures: how many pictures' features to keep, see `FeatureCache`. Episodes draw the same few pictures
+            again and again, so evaluation, and training with few augmentations, skip the backbone. 0: none.
         test_cfg: `resize`, how logits come back to the size of the file: "direct" (default), for inputs that were
             resized to `img_shape` and perhaps padded at the bottom and right; "square", as published for square inputs:
             the whole input is resized to a square of the file's longer side and cut to its size. `keep_logits`: keep
@@ -49,6 +52,7 @@ class FewShotSegmentor(BaseModel):
         neck: dict | nn.Module | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         freeze_backbone: bool = True,
+        cached_pictures: int = 0,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -61,6 +65,12 @@ class FewShotSegmentor(BaseModel):
         if self.neck is not None:
             check_channels("model.neck", self.neck, self.backbone)
         check_channels("model.decode_head", self.decode_head, self.neck or self.backbone)
+        self.cache = FeatureCache(cached_pictures)
+        if cached_pictures and not freeze_backbone:
+            raise ConfigError(
+                f"model.cached_pictures = {cached_pictures} keeps features of a backbone that does not train; set "
+                "freeze_backbone = True, or cached_pictures = 0"
+            )
         if freeze_backbone:
             self.backbone.requires_grad_(False)
 
@@ -124,8 +134,7 @@ class FewShotSegmentor(BaseModel):
 
     def extract_features(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """(B, C, H, W), normalised, to the maps that the head reads."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_backbone):
-            features = self.backbone(inputs)
+        features = self.cache(self.backbone, inputs) if self.freeze_backbone else self.backbone(inputs)
         return self.neck(features) if self.neck is not None else features
 
     def _encode(
