@@ -8,19 +8,19 @@ from visionpatch import registry
 
 NAMES = {
     "MODELS": "CIoULoss CascadeRCNN CascadeRoIHead Classifier ConvFCBBoxHead CrossEntropyLoss CrossFormer DIoULoss "
-    "DataPreprocessor Detector DiceLoss EfficientNetLite FCNHead FCNMaskHead FPN FPNHead FasterRCNN "
-    "FewShotDataPreprocessor FewShotSegmentor FocalLoss GIoULoss IoULoss L1Loss LinearClsHead MaskRCNN "
-    "PriorHead PrototypeHead RPNHead ResNet RetinaHead RetinaNet RoIAlign SCCANHead Segmentor "
+    "DataPreprocessor Detector DiceLoss EfficientNetLite EfficientNetV2 FCNHead FCNMaskHead FPN FPNHead FasterRCNN "
+    "FewShotDataPreprocessor FewShotSegmentor FocalLoss GIoULoss IoULoss L1Loss LinearClsHead MLPClsHead MaskRCNN "
+    "PriorHead PrototypeHead RPNHead ResNet RetinaHead RetinaNet RoIAlign SAGViT SCCANHead Segmentor "
     "Shared2FCBBoxHead SingleRoIExtractor SmoothL1Loss StandardRoIHead UPerHead",
-    "TASK_UTILS": "AnchorGenerator DeltaXYWHBBoxCoder MaxIoUAssigner PseudoSampler RandomSampler",
+    "TASK_UTILS": "AnchorGenerator CutMix DeltaXYWHBBoxCoder MaxIoUAssigner Mixup PseudoSampler RandomSampler",
     "DATASETS": "ADE20KDataset COCOStuffDataset CamVidDataset CityscapesDataset CocoDataset CocoSegDataset "
     "ConcatDataset EpisodeDataset FolderDataset ImageFolderDataset LabelMeDataset ListFileDataset MultiImageMixDataset "
     "PascalVOCDataset RepeatDataset SegmentationDataset VOCDetectionDataset",
     "DATA_SAMPLERS": "AspectRatioBatchSampler DefaultSampler InfiniteSampler TrainSampler",
-    "TRANSFORMS": "CenterCrop FilterAnnotations ForegroundCrop LargeScaleJitter LoadAnnotations LoadImage "
+    "TRANSFORMS": "CenterCrop ColorJitter FilterAnnotations ForegroundCrop LargeScaleJitter LoadAnnotations LoadImage "
     "LoadImageFromFile MixUp Mosaic PackDetInputs PackInputs PackSegInputs Pad PhotoMetricDistortion "
-    "RandomChoice RandomChoiceResize RandomCrop RandomFlip RandomGaussianBlur RandomResize RandomResizedCrop "
-    "RandomRotate RandomScale Resize ResizeEdge ResizeToCanvas SelectClass",
+    "RandAugment RandomChoice RandomChoiceResize RandomCrop RandomErasing RandomFlip RandomGaussianBlur RandomResize "
+    "RandomResizedCrop RandomRotate RandomScale Resize ResizeEdge ResizeToCanvas SelectClass",
     "METRICS": "Accuracy CocoMetric FewShotMetric IoUMetric VOCMetric",
 }
 PACKAGES = ("backbones", "necks", "heads", "losses", "models", "datasets", "datasets.transforms", "evaluation")

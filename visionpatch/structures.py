@@ -35,7 +35,7 @@ class DataSample(BaseDataElement):
     | instances | InstanceData | ``bboxes`` (n, 4) x1 y1 x2 y2 in pixels, ``labels`` (n,), ``scores``, ``masks`` |
     | ignored_instances | InstanceData | annotated objects that count neither as right nor as wrong: crowds |
     | label | Tensor | class indices (n,), int64 |
-    | score | Tensor | class probabilities (C,), float |
+    | score | Tensor | class probabilities (C,), float; as ground truth those of a mixed picture |
     | image | Tensor | an image (C, H, W): a reconstruction, a generated picture |
 
     Two more belong to few-shot tasks: ``support``, a list with one DataSample a shot, each of which has its picture as
@@ -53,6 +53,7 @@ class DataSample(BaseDataElement):
     ignored_instances = _typed("ignored_instances", InstanceData, "Annotated objects that count neither way: crowds.")
     pred_instances = _typed("pred_instances", InstanceData, "Predicted instances.")
     gt_label = _typed("gt_label", Tensor, "Class indices (n,), int64.")
+    gt_score = _typed("gt_score", Tensor, "Class probabilities (C,) to be learnt, of a mixed picture.")
     pred_label = _typed("pred_label", Tensor, "Predicted class indices (n,), int64.")
     pred_score = _typed("pred_score", Tensor, "Class probabilities (C,).")
     gt_image = _typed("gt_image", Tensor, "Target image (C, H, W).")

@@ -15,8 +15,13 @@ from .contract import BackboneContract
 CASES = {
     "CrossFormer": dict(arch=dict(embed_dims=16, depths=(1, 2, 2, 1), num_heads=(1, 2, 4, 8))),
     "EfficientNetLite": dict(arch="lite0"),
+    "EfficientNetV2": dict(out_indices=(0, 1, 2)),
     "ResNet": dict(depth=18, deep_stem=True, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), contract_dilation=True),
-}
+    "SAGViT": dict(
+        trunk=dict(type="EfficientNetLite", out_indices=(0, 1, 2)), patch_size=2, tokens="nodes", edges="similarity",
+        refine=True,
+    ),
+}  # fmt: skip
 
 
 def registered() -> dict[str, type[nn.Module]]:

@@ -6,8 +6,9 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 import visionpatch.engine  # noqa: F401  (registers Pretrained)
-from visionpatch.backbones.resnet import ResNet, conv_norm
+from visionpatch.backbones.resnet import ResNet
 from visionpatch.errors import ConfigError, WeightsError
+from visionpatch.layers.conv_norm import conv_norm
 
 DILATED = dict(deep_stem=True, stem_channels=128, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), contract_dilation=True)
 # parameters of the published classifiers without their last layer, 512 or 2048 times 1000 weights and 1000 biases

@@ -7,18 +7,17 @@ B batch, C channels, H and W height and width in pixels; E expanded channels ins
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
 from visionpatch.errors import ConfigError, WeightsError, nearest
 from visionpatch.layers.drop_path import DropPath
+from visionpatch.layers.recompute import recomputed
 from visionpatch.registry import MODELS
 
 # (width, depth) multipliers of the published members
@@ -117,7 +116,7 @@ class EfficientNetLite(BaseModule):
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:
         if not (self.with_cp and self.training and x.requires_grad):
             return block(x)
-        return checkpoint(block, x, use_reentrant=False, context_fn=lambda: _contexts(block))
+        return recomputed(block, x)
 
     def _load_pretrained(self) -> None:
         from visionpatch.converters.efficientnet_lite import pretrained_state
@@ -220,24 +219,6 @@ def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
         nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-
-
-def _contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
-    return nullcontext(), _statistics_kept(block)
-
-
-@contextmanager
-def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Recompute `block` without counting the batch twice in its running statistics."""
-    norms = [m for m in block.modules() if isinstance(m, _BatchNorm)]
-    saved = [(m.momentum, m.num_batches_tracked) for m in norms]
-    for m in norms:
-        m.momentum, m.num_batches_tracked = 0.0, torch.tensor(0)
-    try:
-        yield
-    finally:
-        for m, (momentum, count) in zip(norms, saved):
-            m.momentum, m.num_batches_tracked = momentum, count
 
 
 def _check(

@@ -7,7 +7,7 @@ B batch, C channels, H and W height and width in pixels.
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from visionpatch.errors import ConfigError, nearest
+from visionpatch.layers.conv_norm import conv_norm
 from visionpatch.registry import MODELS
 
 # depth -> (blocks of each stage, 3x3 bottleneck blocks or basic ones); table 1 of the paper
@@ -166,21 +167,6 @@ class Bottleneck(nn.Module):
         y = F.relu_(conv_norm(y, self.conv2, self.bn2))
         y = conv_norm(y, self.conv3, self.bn3)
         return F.relu_(y.add_(_shortcut(x, self.downsample)))
-
-
-def conv_norm(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
-    """norm(conv(x)), (B, C, H, W) to (B, C', H', W').
-
-    A norm on running statistics scales and shifts channels, which the convolution can do by itself:
-    s = weight / sqrt(var + eps), kernel * s, shift = bias - mean * s. Done where the kernel is smaller than the result.
-    """
-    c, n = cast(nn.Conv2d, conv), cast(Any, norm)
-    values = x.numel() // x.shape[1] // (c.stride[0] * c.stride[1]) * c.out_channels
-    if n.training or c.weight.numel() >= values:
-        return n(c(x))
-    scale = n.weight * (n.running_var + n.eps).rsqrt()
-    shift = n.bias - n.running_mean * scale
-    return F.conv2d(x, c.weight * scale.view(-1, 1, 1, 1), shift, c.stride, c.padding, c.dilation)  # type: ignore[arg-type]
 
 
 def _shortcut(x: Tensor, downsample: nn.Sequential | None) -> Tensor:

@@ -108,10 +108,10 @@ def load_backend(name: str) -> tuple[Any, Any]:
             from pycocotools.cocoeval import COCOeval
 
             return COCO, COCOeval
-        from faster_coco_eval import COCO as FasterCOCO
-        from faster_coco_eval import COCOeval_faster
+        import faster_coco_eval as faster
 
-        return FasterCOCO, partial(COCOeval_faster, rle_iou_max_workers=1)  # a thread's task costs more than its IoUs
+        # one thread: a task for another one costs more than its IoUs
+        return faster.COCO, partial(faster.COCOeval_faster, rle_iou_max_workers=1)
     except ImportError as error:
         raise MissingDependencyError(
             f'CocoMetric: backend = "{name}" is not installed ({error}): pip install {name}; or set '

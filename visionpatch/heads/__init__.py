@@ -5,6 +5,7 @@ from visionpatch.heads.anchors import AnchorGenerator
 from visionpatch.heads.bbox_head import ConvFCBBoxHead, Shared2FCBBoxHead
 from visionpatch.heads.box_coder import DeltaXYWHBBoxCoder
 from visionpatch.heads.cascade import CascadeRoIHead
+from visionpatch.heads.cls_head import ClsHead
 from visionpatch.heads.decode_head import DecodeHead
 from visionpatch.heads.fcn import FCNHead
 from visionpatch.heads.fcn_mask import FCNMaskHead
@@ -25,6 +26,7 @@ __all__ = [
     "AnchorGenerator",
     "AnchorHead",
     "CascadeRoIHead",
+    "ClsHead",
     "ConvFCBBoxHead",
     "DecodeHead",
     "DeltaXYWHBBoxCoder",

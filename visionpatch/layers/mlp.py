@@ -5,12 +5,12 @@ from torch.nn import functional as F
 
 
 class Mlp(nn.Module):
-    """fc2(gelu(fc1(x))) over the last axis, exact (erf) GELU."""
+    """fc2(gelu(fc1(x))) over the last axis, exact (erf) GELU; `out_dim` channels, None: `dim`."""
 
-    def __init__(self, dim: int, hidden_dim: int) -> None:
+    def __init__(self, dim: int, hidden_dim: int, out_dim: int | None = None) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc2 = nn.Linear(hidden_dim, dim if out_dim is None else out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x)))

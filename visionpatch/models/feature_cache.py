@@ -69,6 +69,6 @@ class FeatureCache:
 def _digest(image: Tensor) -> bytes:
     """A name of the picture's values and size."""
     values = image.detach().cpu().permute(1, 2, 0).contiguous()
-    digest = hashlib.blake2b(values.view(torch.uint8).numpy(), digest_size=16)
+    digest = hashlib.blake2b(values.view(torch.uint8).numpy().data, digest_size=16)
     digest.update(str(tuple(values.shape)).encode())
     return digest.digest()

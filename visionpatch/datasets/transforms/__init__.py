@@ -3,6 +3,7 @@
 from .base import BaseTransform, Compose
 from .choice import RandomChoice
 from .crop import CenterCrop, RandomCrop, RandomResizedCrop
+from .erase import RandomErasing
 from .few_shot import ForegroundCrop, RandomGaussianBlur, RandomRotate, RandomScale, ResizeToCanvas, SelectClass
 from .flip import Pad, RandomFlip
 from .instances import FilterAnnotations
@@ -10,12 +11,14 @@ from .jitter import LargeScaleJitter
 from .loading import LoadAnnotations, LoadImage
 from .mix import MixUp, Mosaic
 from .pack import PackInputs
-from .photometric import PhotoMetricDistortion
+from .photometric import ColorJitter, PhotoMetricDistortion
+from .rand_augment import RandAugment
 from .resize import RandomChoiceResize, RandomResize, Resize, ResizeEdge
 
 __all__ = [
     "BaseTransform",
     "CenterCrop",
+    "ColorJitter",
     "Compose",
     "FilterAnnotations",
     "ForegroundCrop",
@@ -27,9 +30,11 @@ __all__ = [
     "PackInputs",
     "Pad",
     "PhotoMetricDistortion",
+    "RandAugment",
     "RandomChoice",
     "RandomChoiceResize",
     "RandomCrop",
+    "RandomErasing",
     "RandomFlip",
     "RandomGaussianBlur",
     "RandomResize",

@@ -24,6 +24,8 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from visionpatch.errors import ConfigError, nearest
 from visionpatch.registry import TRANSFORMS
 
@@ -145,6 +147,20 @@ def span(name: str, value: Sequence[float], positive: bool = True) -> tuple[floa
     return value[0], value[1]
 
 
+def probability(name: str, value: float) -> float:
+    """`value`, in [0, 1]."""
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ConfigError(f"{name} is in [0, 1], not {value!r}")
+    return value
+
+
+def colour(name: str, value: Sequence[float]) -> tuple[float, ...]:
+    """`value` as three numbers, blue, green and red."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 3:
+        raise ConfigError(f"{name} is three numbers (blue, green, red), not {value!r}")
+    return tuple(value)
+
+
 def _is_pair_of(kind: Any, value: Any) -> bool:
     return isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, kind) for v in value)
 
@@ -152,3 +168,14 @@ def _is_pair_of(kind: Any, value: Any) -> bool:
 def where(results: Results) -> str:
     """The file a sample came from, for messages."""
     return str(results.get("img_path") or results.get("img_id", "a sample without img_path"))
+
+
+def need_8_bits(owner: str, results: Results) -> np.ndarray:
+    """The picture of `results`, (H, W, 3) uint8; ConfigError for one of other than 8 bits."""
+    image: np.ndarray = results["img"]
+    if image.dtype != np.uint8:
+        raise ConfigError(
+            f"{owner} takes 8-bit images, but {where(results)} holds {image.dtype}; take it out of the pipeline for "
+            "16-bit data"
+        )
+    return image

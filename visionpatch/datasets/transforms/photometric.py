@@ -1,12 +1,15 @@
 """Colour changes."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
 from visionpatch.errors import ConfigError
 from visionpatch.registry import TRANSFORMS
 
-from .base import BaseTransform, Results, span, where
+from . import image_ops as ops
+from .base import BaseTransform, Results, need_8_bits, span
 
 LEVELS = np.arange(256, dtype=np.float32)
 IDENTITY = np.arange(256, dtype=np.uint8)
@@ -39,12 +42,7 @@ class PhotoMetricDistortion(BaseTransform):
         self.hue_delta = hue_delta
 
     def transform(self, results: Results) -> Results:
-        image = results["img"]
-        if image.dtype != np.uint8:
-            raise ConfigError(
-                f"PhotoMetricDistortion takes 8-bit images, but {where(results)} holds {image.dtype}; "
-                "take it out of the pipeline for 16-bit data"
-            )
+        image = need_8_bits("PhotoMetricDistortion", results)
         before = after = IDENTITY
         if np.random.randint(2):
             before = _linear(before, 1.0, np.random.uniform(-self.brightness_delta, self.brightness_delta))
@@ -56,6 +54,49 @@ class PhotoMetricDistortion(BaseTransform):
         if not contrast_first and np.random.randint(2):
             after = _linear(after, np.random.uniform(*self.contrast_range), 0.0)
         results["img"] = _apply(image, before, saturation, turn, after)
+        return results
+
+
+@TRANSFORMS.register_module()
+class ColorJitter(BaseTransform):
+    """Random brightness, contrast, saturation and hue, all four in random order.
+
+    Args:
+        brightness, contrast, saturation: the factor is drawn from [max(0, 1 - value), 1 + value], or from the range
+            (low, high) given.
+        hue: the hue is turned by a share of the full circle drawn from [-hue, hue], 0 to 0.5, or from (low, high).
+
+    Raises:
+        ConfigError: an argument out of range; a picture of other than 8 bits.
+    """
+
+    def __init__(
+        self,
+        brightness: float | Sequence[float] = 0.0,
+        contrast: float | Sequence[float] = 0.0,
+        saturation: float | Sequence[float] = 0.0,
+        hue: float | Sequence[float] = 0.0,
+    ) -> None:
+        self.brightness = _factors("brightness", brightness)
+        self.contrast = _factors("contrast", contrast)
+        self.saturation = _factors("saturation", saturation)
+        low, high = (-hue, hue) if isinstance(hue, int | float) else (hue[0], hue[-1])
+        if not -0.5 <= low <= high <= 0.5:
+            raise ConfigError(f"ColorJitter: hue is in [0, 0.5], or (low, high) in [-0.5, 0.5], not {hue!r}")
+        self.hue = low, high
+
+    def transform(self, results: Results) -> Results:
+        need_8_bits("ColorJitter", results)
+        steps = (
+            (ops.brightness, self.brightness, 1.0),
+            (ops.contrast, self.contrast, 1.0),
+            (ops.saturation, self.saturation, 1.0),
+            (ops.hue, self.hue, 0.0),
+        )
+        for number in np.random.permutation(len(steps)):
+            operation, (low, high), neutral = steps[number]
+            if low < high or low != neutral:
+                results["img"] = operation(results["img"], np.random.uniform(low, high))
         return results
 
 
@@ -80,3 +121,9 @@ def _apply(
     image = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
     image = cv2.cvtColor(cv2.LUT(image, hsv[None]), cv2.COLOR_HSV2BGR)
     return image if after is IDENTITY else cv2.LUT(image, after)
+
+
+def _factors(name: str, value: float | Sequence[float]) -> tuple[float, float]:
+    if isinstance(value, int | float):
+        value = (max(0.0, 1 - value), 1 + value) if value >= 0 else (value, value)
+    return span(f"ColorJitter: {name}, a number >= 0 or a range,", value, positive=False)
