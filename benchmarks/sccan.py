@@ -193,25 +193,24 @@ def up(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def prior(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
-    q, s = query.flatten(2), support.flatten(2)  # (B, C, P)
-    lengths = torch.bmm(q.norm(dim=1).unsqueeze(2), s.norm(dim=1).unsqueeze(1))
-    similar = torch.bmm(q.transpose(1, 2), s) / (lengths + COSINE_EPS)
-    values = torch.bmm(similar.softmax(2), mask.flatten(2).transpose(1, 2)).squeeze(2)
+    q, s = query.flatten(2), support.flatten(2).transpose(1, 2).contiguous()  # (B, C, P), (B, P, C)
+    lengths = torch.bmm(s.norm(dim=2, keepdim=True), q.norm(dim=1, keepdim=True))
+    similar = torch.bmm(s, q) / (lengths + COSINE_EPS)  # support by query, as published
+    values = torch.bmm(similar.transpose(1, 2).softmax(2), mask.flatten(2).transpose(1, 2)).squeeze(2)
     low, top = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
     return ((values - low) / (top - low + 1e-7)).view(len(q), 1, *query.shape[-2:])
 
 
 def align(own: Tensor, other: Tensor, mask: Tensor, size: int) -> Tensor:
     """The support map (B, C, H, W) with its patches in the order in which the query's want them."""
-    channels = own.shape[1]
-    patches = [F.unfold(x, size, stride=size) for x in (own, other, mask)]  # (B, C t, n)
-    q, s, m = (x.unflatten(1, (-1, size * size)) for x in patches)  # (B, C, t, n)
-    total = m.sum(2)
-    q, s = q.mean(2), (s * m).sum(2) / (total + MASK_EPS)  # (B, C, n)
-    lengths = torch.bmm(q.norm(dim=1).unsqueeze(2), s.norm(dim=1).unsqueeze(1)) + COSINE_EPS
-    score = (torch.bmm(q.transpose(1, 2), s) / lengths + 1) / 2 * (total + MASK_EPS != MASK_EPS)
-    index = score.argmax(2).unsqueeze(1).expand(-1, channels * size * size, -1)
-    return F.fold(patches[1].gather(2, index), other.shape[-2:], size, stride=size)
+    total = F.avg_pool2d(mask, size) * size * size + MASK_EPS
+    q = F.avg_pool2d(own, size).flatten(2)  # (B, C, n)
+    s = (F.avg_pool2d(other * mask, size) * size * size / total).flatten(2).transpose(1, 2)
+    lengths = torch.bmm(s.norm(dim=2, keepdim=True), q.norm(dim=1, keepdim=True)) + COSINE_EPS
+    score = (torch.bmm(s, q) / lengths + 1) / 2 * (total != MASK_EPS).flatten(2).transpose(1, 2)
+    index = score.argmax(1)  # (B, n) of support patches
+    patches = F.unfold(other, size, stride=size)  # (B, C t, n)
+    return F.fold(patches.gather(2, index.unsqueeze(1).expand_as(patches)), other.shape[-2:], size, stride=size)
 
 
 def windows(x: Tensor, size: int) -> Tensor:

@@ -129,10 +129,9 @@ class SCCABlock(nn.Module):
         """
         q, k, v = self.query_attn(own)  # (B n, h, t, d)
         far_k, far_v = (x[owner.unsqueeze(1), chosen].flatten(0, 1) for x in (shown.keys, shown.values))
-        near = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)  # (B n, h, t, t)
-        far = _unit(q) @ far_k.transpose(2, 3)
-        share = torch.cat([near, far], 3).softmax(3)  # (B n, h, t, 2t)
-        return _heads_joined(share @ torch.cat([v, far_v], 2), len(own))
+        scores = q @ torch.cat([k * q.shape[-1] ** -0.5, far_k], 2).transpose(2, 3)  # (B n, h, t, 2t)
+        scores[..., k.shape[2] :] /= q.norm(dim=3, keepdim=True) + COSINE_EPS
+        return _heads_joined(scores.softmax(3) @ torch.cat([v, far_v], 2), len(own))
 
     def _patches(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to patches (B, n, t, C), row by row; zeros where a patch leaves the map.
