@@ -11,6 +11,9 @@ from visionpatch.models import FewShotSegmentor
 from visionpatch.models.feature_cache import FeatureCache
 
 
+HEAD = dict(type="PrototypeHead", in_channels=320)
+
+
 class Counted(nn.Module):
     """Two maps of a picture; counts the pictures it sees."""
 
@@ -54,6 +57,16 @@ def test_the_picture_unused_for_longest_is_forgotten() -> None:
     assert backbone.seen == 4
     assert [len(level) for level in cache(backbone, images)] == [3, 3]  # more than it may keep
     assert len(cache) == 2
+
+
+def test_the_bits_do_not_depend_on_what_else_was_missing() -> None:
+    backbone, images = FewShotSegmentor(dict(type="EfficientNetLite"), HEAD).backbone.eval(), pictures(4)
+    images = images.repeat(1, 1, 8, 8)
+    alone = [FeatureCache(1)(backbone, image[None]) for image in images]
+    cache = FeatureCache(4)
+    cache(backbone, images[1:3])
+    for level, parts in zip(cache(backbone, images), zip(*alone)):
+        assert torch.equal(level, torch.cat(parts))
 
 
 @pytest.mark.parametrize("change", ["load", "step", "half", "autocast"])

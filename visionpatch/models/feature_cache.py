@@ -38,11 +38,10 @@ class FeatureCache:
         self._forget_if_changed(backbone, images)
         names = [_digest(image) for image in images]
         known = {name: self._kept[name] for name in names if name in self._kept}
-        missing = list({name: i for i, name in enumerate(names) if name not in known}.items())
-        if missing:
-            maps = backbone(images[[i for _, i in missing]].contiguous(memory_format=torch.channels_last))
-            for at, (name, _) in enumerate(missing):
-                known[name] = tuple(x[at].clone() for x in maps)
+        for name, image in zip(names, images):
+            if name not in known:  # alone: the last bits must not depend on what else was missing
+                maps = backbone(image[None].contiguous(memory_format=torch.channels_last))
+                known[name] = tuple(x[0].clone() for x in maps)
         for name in names:
             self._kept[name] = known[name]
             self._kept.move_to_end(name)
