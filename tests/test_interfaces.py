@@ -7,21 +7,27 @@ import pytest
 from visionpatch import registry
 
 NAMES = {
-    "MODELS": "CIoULoss CascadeRCNN CascadeRoIHead Classifier ConvFCBBoxHead CrossEntropyLoss CrossFormer DIoULoss "
-    "DataPreprocessor Detector DiceLoss EfficientNetLite EfficientNetV2 FCNHead FCNMaskHead FPN FPNHead FasterRCNN "
-    "FewShotDataPreprocessor FewShotSegmentor FocalLoss GIoULoss IoULoss L1Loss LinearClsHead MLPClsHead MaskRCNN "
-    "PriorHead PrototypeHead RPNHead ResNet RetinaHead RetinaNet RoIAlign SAGViT SCCANHead Segmentor "
-    "Shared2FCBBoxHead SingleRoIExtractor SmoothL1Loss StandardRoIHead UPerHead",
+    "MODELS": "AFDNetHead CIoULoss CascadeRCNN CascadeRoIHead Classifier ConvFCBBoxHead CrossEntropyLoss "
+    "CrossFormer DIoULoss DataPreprocessor DependencyViT DescriptorHead Detector DiceLoss "
+    "EfficientNetLite EfficientNetV2 FCNHead FCNMaskHead FILNetHead FPN FPNHead FasterRCNN "
+    "FeaturePyramidFromPlain FewShotDataPreprocessor FewShotSegmentor FocalLoss FourBranchEncoder "
+    "GIoULoss GradientNCCHead IoULoss L1Loss LinearClsHead MDFRNHead MLPClsHead MaskRCNN PairEncoder "
+    "PatchEncoder PatchMatcher PatchPairPreprocessor PriorHead PrototypeHead RPNHead ResNet RetinaHead "
+    "RetinaNet RoIAlign SAGViT SCCANHead SIFTHead Segmentor Shared2FCBBoxHead SiameseHead "
+    "SingleRoIExtractor SmoothL1Loss StandardRoIHead TwoChannelHead UPerHead",
     "TASK_UTILS": "AnchorGenerator CutMix DeltaXYWHBBoxCoder MaxIoUAssigner Mixup PseudoSampler RandomSampler",
     "DATASETS": "ADE20KDataset COCOStuffDataset CamVidDataset CityscapesDataset CocoDataset CocoSegDataset "
-    "ConcatDataset EpisodeDataset FolderDataset ImageFolderDataset LabelMeDataset ListFileDataset MultiImageMixDataset "
-    "PascalVOCDataset RepeatDataset SegmentationDataset VOCDetectionDataset",
+    "ConcatDataset EpisodeDataset FolderDataset ImageFolderDataset LabelMeDataset ListFileDataset "
+    "MultiImageMixDataset PascalVOCDataset PatchPairDataset PatchPairTrainDataset RepeatDataset "
+    "SegmentationDataset VOCDetectionDataset VisLwirDataset VisNirDataset",
     "DATA_SAMPLERS": "AspectRatioBatchSampler DefaultSampler InfiniteSampler TrainSampler",
-    "TRANSFORMS": "CenterCrop ColorJitter FilterAnnotations ForegroundCrop LargeScaleJitter LoadAnnotations LoadImage "
-    "LoadImageFromFile MixUp Mosaic PackDetInputs PackInputs PackSegInputs Pad PhotoMetricDistortion "
-    "RandAugment RandomChoice RandomChoiceResize RandomCrop RandomErasing RandomFlip RandomGaussianBlur RandomResize "
-    "RandomResizedCrop RandomRotate RandomScale Resize ResizeEdge ResizeToCanvas SelectClass",
-    "METRICS": "Accuracy CocoMetric FewShotMetric IoUMetric VOCMetric",
+    "TRANSFORMS": "AugmentPatchPair CenterCrop ColorJitter FilterAnnotations ForegroundCrop LargeScaleJitter "
+    "LoadAnnotations LoadImage LoadImageFromFile LoadPatchPair MixUp Mosaic PackDetInputs PackInputs "
+    "PackPatchPair PackSegInputs Pad PhotoMetricDistortion RandAugment RandomChoice RandomChoiceResize "
+    "RandomCrop RandomErasing RandomFlip RandomGaussianBlur RandomResize RandomResizedCrop RandomRotate "
+    "RandomScale Resize ResizeEdge ResizeToCanvas SelectClass",
+    "METRICS": "Accuracy CocoMetric FPR95 FewShotMetric IoUMetric PartMetric SaliencyMetric SingleLabelMetric "
+    "VOCMetric",
 }
 PACKAGES = ("backbones", "necks", "heads", "losses", "models", "datasets", "datasets.transforms", "evaluation")
 

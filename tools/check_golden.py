@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from golden import crossformer, detection, detectors, few_shot, heads, metrics, ops, sccan
+from golden import crossformer, detection, detectors, few_shot, heads, metrics, ops, sag_vit, sccan
 from golden.rule import draw, fill
 
 BAR = 1e-4
 BARS = {"prior": 1e-3}  # of single outputs; the prior mask is stretched to 0..1, which amplifies rounding
-PARTS = (crossformer, heads, detection, detectors, metrics, ops, few_shot, sccan)
+PARTS = (crossformer, heads, detection, detectors, metrics, ops, few_shot, sccan, sag_vit)
 ADAPTERS: dict[str, Callable] = {name: adapter for part in PARTS for name, adapter in part.ADAPTERS.items()}
 
 
@@ -151,7 +151,7 @@ def thin(array: np.ndarray, text: str, shape: tuple[int, ...]) -> np.ndarray:
     flat = re.search(r"flattened[^\[]*\[::(\d+)\]", text)
     if flat:
         return array.reshape(-1)[:: int(flat[1])]
-    view = re.search(r"(?:full|stored)\s*\[([\d:,\s]+)\]", text)
+    view = re.search(r"(?:full|stored|subsampled)\s*\[([\d:,\s]+)\]", text)
     if view:
         return array[tuple(_slice(part) for part in view[1].split(","))]
     return array

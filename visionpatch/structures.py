@@ -32,6 +32,7 @@ class DataSample(BaseDataElement):
     |---|---|---|
     | sem_seg | PixelData | ``data``: label map (1, H, W), integer; 255 = ignored |
     | seg_logits | PixelData | ``data``: class scores (C, H, W), predictions only |
+    | saliency | PixelData | ``data``: how much each pixel is foreground (1, H, W), 0 to 1, predictions only |
     | instances | InstanceData | ``bboxes`` (n, 4) x1 y1 x2 y2 in pixels, ``labels`` (n,), ``scores``, ``masks`` |
     | ignored_instances | InstanceData | annotated objects that count neither as right nor as wrong: crowds |
     | label | Tensor | class indices (n,), int64 |
@@ -49,6 +50,7 @@ class DataSample(BaseDataElement):
     gt_sem_seg = _typed("gt_sem_seg", PixelData, "Label map (1, H, W).")
     pred_sem_seg = _typed("pred_sem_seg", PixelData, "Predicted label map (1, H, W).")
     seg_logits = _typed("seg_logits", PixelData, "Class scores (C, H, W).")
+    pred_saliency = _typed("pred_saliency", PixelData, "Predicted foreground (1, H, W), 0 to 1.")
     gt_instances = _typed("gt_instances", InstanceData, "Annotated instances.")
     ignored_instances = _typed("ignored_instances", InstanceData, "Annotated objects that count neither way: crowds.")
     pred_instances = _typed("pred_instances", InstanceData, "Predicted instances.")

@@ -70,7 +70,7 @@ def test_evaluation_counts_every_sample_once(
     names = [f"picture_{index}.png" for index in range(length)]
     assert found[0]["metrics"]["seen"].split() == names
     assert found[0]["metrics"] == found[1]["metrics"] == alone["metrics"]
-    assert set(alone["metrics"]) > {"mIoU", "aAcc", "accuracy/top1"}
+    assert set(alone["metrics"]) > {"mIoU", "aAcc", "accuracy/top1", "single-label/f1-score"}
     assert [name for name, _, _ in found[0]["predictions"]] == names
     assert [maps for _, maps, _ in found[0]["predictions"]] == [maps for _, maps, _ in alone["predictions"]]
     for (_, _, score), (_, _, expected) in zip(found[0]["predictions"], alone["predictions"]):

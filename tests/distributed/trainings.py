@@ -47,7 +47,7 @@ class SegmentorAndClassifier(TinySegmentor):
         found = super().forward(inputs, data_samples, mode)
         if mode == "predict":
             for sample, score in zip(data_samples, super().forward(inputs).mean((2, 3)).softmax(1)):
-                sample.pred_score = score
+                sample.pred_score, sample.pred_label = score, score.argmax(0, keepdim=True)
         return found
 
 
@@ -158,7 +158,8 @@ def curve(folder: Path, work_dir: Path, processes: int, by_epoch: bool) -> dict:
 def evaluate(folder: Path, work_dir: Path, checkpoint: Path, length: int, batch_size: int) -> dict:
     """The metrics of a checkpoint and the predictions written, on `length` samples."""
     loader = dict(batch_size=batch_size, dataset=dict(type="LabelledDataset", length=length))
-    metrics = [dict(type="IoUMetric"), dict(type="Accuracy", topk=(1, 2)), dict(type="Seen")]
+    single = dict(type="SingleLabelMetric", items=["f1-score", "mcc"])
+    metrics = [dict(type="IoUMetric"), dict(type="Accuracy", topk=(1, 2)), single, dict(type="Seen")]
     cfg = config(folder, work_dir, test_dataloader=loader, **{"model.type": "SegmentorAndClassifier"})
     cfg.test_evaluator, cfg.load_from = metrics, str(checkpoint)
     runner, out = build_runner(cfg), work_dir / "predictions.npz"

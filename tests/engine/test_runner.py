@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from engine.tiny import TinyDataset, write_config
 from visionpatch.apis.dry_run import dry_run
-from visionpatch.engine import CpuAmpOptimWrapper, build_runner, load_config
+from visionpatch.engine import CheckpointHook, CpuAmpOptimWrapper, build_runner, load_config
 from visionpatch.engine.hooks import check_dataset
 from visionpatch.errors import ConfigError, DataError, NonFiniteLossError, WeightsError
 
@@ -81,6 +81,19 @@ def test_wrong_class_count(tmp_path: Path) -> None:
     )
 
 
+def test_classes_of_other_names_or_number_than_in_training(tmp_path: Path) -> None:
+    other = "dict(type='TinyDataset', length=2, classes=('sky', 'treee', 'road'))"
+    cfg = config(tmp_path, ("dict(type='TinyDataset', length=2)", other))
+    with pytest.raises(DataError, match='val_dataloader.dataset: class 1 is "treee", and "tree" in train_dataloader'):
+        build_runner(cfg).train()
+    fewer = "dict(type='TinyDataset', length=2, classes=('sky', 'road'))"
+    cfg = config(tmp_path, ("dict(type='TinyDataset', length=2)", fewer))
+    with pytest.raises(
+        ConfigError, match=r"set model.num_classes = 2, or the data set's metainfo=dict\(classes=\.\.\.\)"
+    ):
+        build_runner(cfg).train()
+
+
 def test_empty_dataset(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="^val_dataloader.dataset: TinyDataset holds no sample; check its data_root"):
         check_dataset(TinyDataset(0), "val_dataloader.dataset")
@@ -143,6 +156,26 @@ def test_no_loading_process_outlives_the_evaluation(tmp_path: Path, kind: str) -
     cfg = config(tmp_path, **{f"{loader}.num_workers": 2, f"{loader}.persistent_workers": True})
     getattr(build_runner(cfg), kind)()
     assert not multiprocessing.active_children()
+
+
+def test_which_value_of_a_metric_is_the_better_one(tmp_path: Path) -> None:
+    """Told from the name of every metric of the toolbox, and asked for otherwise."""
+    names = (
+        "single-label/f1-score",
+        "single-label/recall",
+        "single-label/kappa",
+        "single-label/mcc",
+        "FB-IoU",
+        "mFscore",
+    )
+    for name in names:
+        hook = CheckpointHook(save_best=name)
+        assert hook.is_better_than[name](2, 1) and not hook.is_better_than[name](1, 2)
+    with pytest.raises(
+        ConfigError, match=r"save_best = \['MAE'\], rule = \[None\]: is a greater .* set rule=\"greater\""
+    ):
+        CheckpointHook(save_best="MAE")
+    assert CheckpointHook(save_best="MAE", rule="less").is_better_than["MAE"](1, 2)
 
 
 def test_a_best_metric_that_is_none(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.model import BaseDataPreprocessor
 
 from visionpatch.datasets import (
     Episode,
@@ -22,8 +23,10 @@ from visionpatch.datasets.checking import check_dataset
 from visionpatch.datasets.sample_set import CLASSES, make_sample_dataset
 from visionpatch.datasets.transforms import LoadAnnotations, LoadImage, ResizeEdge
 from visionpatch.errors import BadSampleError, ConfigError, DataError
-from visionpatch.evaluation import Accuracy, IoUMetric
+from visionpatch.evaluation import FPR95, Accuracy, IoUMetric
+from visionpatch.models import PatchMatcher
 from visionpatch.registry import MODELS
+from visionpatch.structures import DataSample
 
 from .expect import expect
 
@@ -469,13 +472,55 @@ def test_fault_22_evaluating_twice_and_one_result_per_sample(metric):
     expect(values[0] == values[1] and not math.isnan(next(iter(values[0].values()))))
 
 
-# 23: parts to come
+# 23: pairs of patches, and parts to come
+
+
+def matcher(inputs, samples=None, mode="tensor"):
+    """What a matcher of patches says to these pairs."""
+    head = dict(type="DescriptorHead", in_channels=(1,))
+    model = PatchMatcher(head, data_preprocessor=BaseDataPreprocessor())
+    with pytest.raises(DataError) as error:
+        model(inputs, samples, mode)
+    text = str(error.value)
+    expect("\n" not in text, text)
+    return text
+
+
+def test_fault_23_pairs_of_unequal_size_and_a_missing_partner():
+    patches = torch.zeros(2, 1, 64, 64)
+    text = matcher(dict(visible=patches, thermal=patches[..., :48]))
+    expect("(2, 1, 64, 64)" in text and "(2, 1, 64, 48)" in text, text)
+    text = matcher(dict(visible=patches, thermal=patches[:1]))
+    expect("(1, 1, 64, 64)" in text, text)
+    text = matcher(dict(visible=patches))
+    expect(text == "a pair without thermal; inputs holds ['visible']", text)
+
+
+@pytest.mark.parametrize("label, words", [(2, "label 2"), (-1, "label -1"), (None, "gt_label")])
+def test_fault_23_labels_of_pairs(label, words):
+    samples = [DataSample(metainfo=dict(img_path=name)) for name in ("a.png", "b.png")]
+    samples[0].gt_label = torch.tensor([1])
+    if label is not None:
+        samples[1].gt_label = torch.tensor([label])
+    patches = torch.rand(2, 1, 64, 64)
+    text = matcher(dict(visible=patches, thermal=patches), samples, "loss")
+    expect(text.startswith("b.png: ") and words in text, text)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_fault_23_a_test_set_of_one_label(label):
+    metric = FPR95()
+    pair = dict(pred_score=torch.tensor([0.5]), gt_label=torch.tensor([label]), scene="street", set="R")
+    metric.process({}, [pair] * 3)
+    with pytest.raises(DataError) as error:
+        metric.evaluate(3)
+    text = str(error.value)
+    expect("set R, scene street" in text and "needs both" in text and "\n" not in text, text)
 
 
 @pytest.mark.parametrize(
     "kind, word, demand",
     [
-        ("matcher", "Match", "pairs of unequal size, a missing partner, labels other than 0 and 1, a single class"),
         ("tokenizer", "Token", "sizes the stride does not divide, indices outside the codebook, another codebook"),
     ],
 )

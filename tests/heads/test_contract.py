@@ -15,6 +15,7 @@ from visionpatch.registry import MODELS
 from visionpatch.structures import DataSample
 
 from .test_detection_contract import DETECTION_PARTS
+from .test_patch_matching import MATCHING
 from .test_sccan import FEW_SHOT
 
 CHANNELS = (8, 12, 16, 20)
@@ -25,12 +26,13 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "FPNHead": dict(in_channels=CHANNELS, **SEG),
     "UPerHead": dict(in_channels=CHANNELS, **SEG),
     "LinearClsHead": dict(in_channels=20, num_classes=CLASSES),
+    "MLPClsHead": dict(in_channels=20, num_classes=CLASSES),
 }
 REGISTERED = {
     name for name, member in MODELS.module_dict.items()
     if inspect.isclass(member) and member.__module__.startswith("visionpatch.heads")
 }  # fmt: skip
-HEADS = sorted(REGISTERED - DETECTION_PARTS - set(FEW_SHOT))
+HEADS = sorted(REGISTERED - DETECTION_PARTS - set(FEW_SHOT) - set(MATCHING))
 
 
 def features(batch: int = 2) -> list[Tensor]:

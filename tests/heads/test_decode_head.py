@@ -126,7 +126,7 @@ def test_classification_loss_with_label_smoothing() -> None:
     expected = -0.9 * math.log(0.75) - 0.1 * math.log(0.25)
     assert head.loss(maps, labelled)["loss"].item() == pytest.approx(expected, rel=1e-6)
     assert head.predict(maps, labelled)[0].pred_score.tolist() == pytest.approx([0.75, 0.25])
-    with pytest.raises(BadSampleError, match="label 4, but LinearClsHead has num_classes=2"):
+    with pytest.raises(BadSampleError, match="label 4, but the head has num_classes=2"):
         head.loss(maps, [DataSample(gt_label=torch.tensor([4]))])
     with pytest.raises(DataError, match="gt_label must hold one class index"):
         head.loss(maps, [DataSample()])

@@ -10,7 +10,6 @@ from visionpatch.errors import ConfigError
 from visionpatch.models import FewShotSegmentor
 from visionpatch.models.feature_cache import FeatureCache
 
-
 HEAD = dict(type="PrototypeHead", in_channels=320)
 
 

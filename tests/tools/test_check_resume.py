@@ -31,18 +31,30 @@ CASES = {
         "train_dataloader.dataset.pipeline.2.scale=(128,128)",
         "model.backbone.pretrained=False",
     ],
+    "configs/sccan/sccan_efficientnet-lite0_1xb8-400_pascal-5i-320x320.py": [
+        "train_dataloader.dataset.pipeline.3.size=96",
+        "train_dataloader.batch_size=2",
+        "val_dataloader.dataset.num_episodes=2",
+        "model.decode_head.channels=16",
+        "model.decode_head.map_size=16",
+        "model.decode_head.patch_size=4",
+        "model.cached_pictures=6",
+        "model.backbone.pretrained=False",
+    ],
 }
-REAL = {"coco-small": "data/coco_small"}  # word in a config's name -> the real pictures it needs
+# a word in a config's name -> the real pictures it needs
+REAL = {"coco-small": "data/coco_small", "pascal-5i": "data/VOCdevkit"}
 
 
 class Poison(Hook):
-    """From the third iteration on the gradient of every parameter is infinite."""
+    """From the third iteration on the gradient of every parameter that learns is infinite."""
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         if runner.iter == 2:
             self.before = {name: p.detach().clone() for name, p in runner.model.named_parameters()}
             for parameter in runner.model.parameters():
-                parameter.register_hook(lambda gradient: gradient * float("inf"))
+                if parameter.requires_grad:
+                    parameter.register_hook(lambda gradient: gradient * float("inf"))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ _WHERE = {
     "get_model": "models",
     "count_macs": "flops",
     "build_inferencer": "inferencer",
+    "DependencyInferencer": "dependency",
     "DetectionInferencer": "detection",
     "FewShotInferencer": "few_shot",
     "SegmentationInferencer": "segmentation",

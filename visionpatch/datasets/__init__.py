@@ -16,6 +16,9 @@ from .episodes import Episode, EpisodeLists, draw_episode, fold_classes, make_li
 from .few_shot import EpisodeDataset
 from .folder import FolderDataset
 from .labelme import LabelMeDataset, read_labelme
+from .patch_lists import VisLwirDataset, VisNirDataset
+from .patch_manifest import PatchPair, read_manifest
+from .patch_pairs import PatchPairDataset, PatchPairTrainDataset
 from .samplers import AspectRatioBatchSampler, DefaultSampler, TrainSampler
 from .segmentation import SegmentationDataset
 from .segments import mask_of
@@ -45,10 +48,15 @@ __all__ = [
     "ListFileDataset",
     "MultiImageMixDataset",
     "PascalVOCDataset",
+    "PatchPair",
+    "PatchPairDataset",
+    "PatchPairTrainDataset",
     "RepeatDataset",
     "SegmentationDataset",
     "TrainSampler",
     "VOCDetectionDataset",
+    "VisLwirDataset",
+    "VisNirDataset",
     "data_path",
     "draw_episode",
     "fold_classes",
@@ -56,6 +64,7 @@ __all__ = [
     "mask_of",
     "read_coco",
     "read_labelme",
+    "read_manifest",
     "read_voc",
     "read_voc_objects",
 ]

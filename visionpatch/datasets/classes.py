@@ -19,7 +19,7 @@ def resolve_classes(
         raise ConfigError(f"{owner}: metainfo is dict(classes=(...), palette=[...]), not {given!r}")
     given = dict(given or {})
     known = tuple(default.get("classes", ()))
-    classes = _names(owner, given.get("classes", known))
+    classes = checked_names(owner, given.get("classes", known))
     if not classes:
         raise ConfigError(f'{owner} needs metainfo=dict(classes=("name of class 0", "name of class 1", ...))')
     if len(classes) > most:
@@ -41,7 +41,8 @@ def hex_palette(text: str) -> Palette:
     return [(int(c[:2], 16), int(c[2:4], 16), int(c[4:], 16)) for c in text.split()]
 
 
-def _names(owner: str, classes: Any) -> tuple[str, ...]:
+def checked_names(owner: str, classes: Any) -> tuple[str, ...]:
+    """`classes` as a tuple of different names. Raises ConfigError."""
     if isinstance(classes, str) or not isinstance(classes, Sequence) or not all(isinstance(c, str) for c in classes):
         raise ConfigError(f"{owner}: metainfo.classes is a tuple of names, not {classes!r}")
     twice = sorted({name for name in classes if list(classes).count(name) > 1})

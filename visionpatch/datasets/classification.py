@@ -1,16 +1,21 @@
 """Images with one class each: a list file, or a folder for each class."""
 
-import csv
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from visionpatch.errors import DataError, nearest
+from visionpatch.errors import ConfigError, DataError, nearest
 from visionpatch.paths import data_path
 from visionpatch.registry import DATASETS
 
 from .base import BaseDataset, take
+from .classes import checked_names
+from .detection import image_folder
+from .list_file import read_list
 from .paths import list_images, require_folder, suffix_counts
+
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+NO_CLASSES = ("__MACOSX",)  # what archives made on a Mac hold besides
 
 
 class ClassificationDataset(BaseDataset):
@@ -36,7 +41,7 @@ class ClassificationDataset(BaseDataset):
     def get_data_info(self, index: int) -> dict[str, Any]:
         name, label = self.samples[index]
         return dict(
-            img_path=f"{self.img_dir}/{name}",
+            img_path=os.path.join(self.img_dir, name),
             img_id=name,
             sample_idx=index,
             gt_label=label,
@@ -48,16 +53,21 @@ class ClassificationDataset(BaseDataset):
 class ListFileDataset(ClassificationDataset):
     """Images listed in a CSV file with the columns ``file`` and ``class_index``, and optionally ``name``.
 
+    The classes in the file are indices in every line, or names in every line.
+
     Args:
-        ann_file: the CSV file, relative to `data_root`.
+        ann_file: the CSV file, relative to `data_root`; see `read_list` for what it may look like.
         data_root: folder the other paths are relative to.
-        data_prefix: dict(img_path=folder the column ``file`` is relative to).
+        data_prefix: dict(img_path=folder the files are relative to); absolute ones stay as they are.
+        file_column, label_column: names of the columns with the files and the classes.
         num_classes: number of classes; None takes the number of `metainfo` classes, or the largest index plus one.
-        metainfo: dict(classes=...); without it the column ``name`` is used, and "class k" for the rest.
+        metainfo: dict(classes=...), the names in the order of the indices. Without it the names of the file count:
+            those of the column ``name``, and "class k" for the rest; or class names in sorted order.
         pipeline, test_mode, indices: as SegmentationDataset.
 
     Raises:
         DataError: the file or a column is missing, a row is wrong, or an image does not exist.
+        ConfigError: a wrong argument.
     """
 
     def __init__(
@@ -66,42 +76,44 @@ class ListFileDataset(ClassificationDataset):
         ann_file: str,
         data_root: str = "",
         data_prefix: Mapping[str, str] | None = None,
+        file_column: str = "file",
+        label_column: str = "class_index",
         num_classes: int | None = None,
         metainfo: Mapping[str, Any] | None = None,
         pipeline: Sequence[Mapping[str, Any] | Callable] = (),
         test_mode: bool = False,
         indices: int | Sequence[int] | None = None,
     ) -> None:
-        root = data_path(data_root) if data_root else ""
-        folder = os.path.join(root, (data_prefix or {}).get("img_path", "")) or "."
-        require_folder(folder, "data_prefix.img_path")
-        ann_path = os.path.join(root, ann_file)
-        samples, names = _read_csv(ann_path)
-        missing = [name for name, _ in samples if not os.path.isfile(f"{folder}/{name}")]
+        root, folder = image_folder("ListFileDataset", data_root, data_prefix)
+        ann_path = os.path.join(root, ann_file) if root else data_path(ann_file)
+        given = _given_classes("ListFileDataset", metainfo)
+        listed, names = read_list(ann_path, file_column, label_column, None if given else "name")
+        missing = [name for name, _ in listed if not os.path.isfile(os.path.join(folder, name))]
         if missing:
             raise DataError(
-                f"{ann_path}: {len(missing)} of {len(samples)} images are not in {folder}: {', '.join(missing[:5])}"
+                f"{ann_path}: {len(missing)} of {len(listed)} images are not in {folder}: {', '.join(missing[:5])}; "
+                "files are relative to data_prefix=dict(img_path=...) below data_root"
             )
-        top = max(label for _, label in samples)
-        classes = tuple((metainfo or {}).get("classes", ()))
-        classes = classes or tuple(names.get(k, f"class {k}") for k in range(num_classes or top + 1))
-        total = len(classes)
-        if top >= total or (num_classes is not None and num_classes != total):
-            raise DataError(f"{ann_path}: class indices go up to {top}, but there are {total} classes (0..{total - 1})")
+        classes, samples = _indexed(ann_path, listed, names, given, num_classes)
         super().__init__(folder, samples, dict(classes=classes), pipeline, test_mode, indices)
 
 
 @DATASETS.register_module()
 class ImageFolderDataset(ClassificationDataset):
-    """One folder of images for each class; the classes are the folder names in sorted order.
+    """One folder of images for each class; the classes are the folder names in sorted order ("10" before "2").
+
+    Images may lie in folders below. Hidden files and folders, whose names begin with a dot, do not count.
 
     Args:
         data_root: the folder of folders.
-        metainfo: dict(classes=...): the folder names in the order wanted; None takes all, sorted.
+        metainfo: dict(classes=...): the folder names in the order wanted, others are left out; None takes all, sorted.
+            An evaluation set that lacks a class of the training needs it, for the others to keep their indices.
+        allow_empty: classes may have no image, or no folder.
         pipeline, test_mode, indices: as SegmentationDataset.
 
     Raises:
-        DataError: no folders, or a class without a folder or without images.
+        DataError: no folders, a class without a folder or without images, or folders that are splits.
+        ConfigError: `metainfo` is wrong.
     """
 
     def __init__(
@@ -109,48 +121,87 @@ class ImageFolderDataset(ClassificationDataset):
         *,
         data_root: str,
         metainfo: Mapping[str, Any] | None = None,
+        allow_empty: bool = False,
         pipeline: Sequence[Mapping[str, Any] | Callable] = (),
         test_mode: bool = False,
         indices: int | Sequence[int] | None = None,
     ) -> None:
         root = require_folder(data_path(data_root), "data_root")
-        folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
-        if not folders:
-            raise DataError(f"{root}: a folder for each class is expected; it holds {suffix_counts(root)}")
-        classes = tuple((metainfo or {}).get("classes", folders))
-        samples = []
-        for label, name in enumerate(classes):
-            if name not in folders:
-                raise DataError(f'{root}: no folder for the class "{name}"{nearest(name, folders)}')
-            files = list_images(os.path.join(root, name))
-            if not files:
-                raise DataError(f"{root}/{name}: no images; it holds {suffix_counts(os.path.join(root, name))}")
-            samples += [(f"{name}/{file}", label) for file in files]
-        super().__init__(root, samples, dict(classes=classes), pipeline, test_mode, indices)
-
-
-def _read_csv(path: str) -> tuple[list[tuple[str, int]], dict[int, str]]:
-    """[(file, class index)] and {class index: name} of a list file."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: list file (ann_file) cannot be read: {error}") from None
-    for column in ("file", "class_index"):
-        if column not in columns:
-            raise DataError(f'{path}: the first line has no column "{column}"{nearest(column, columns)}')
-    if not rows:
-        raise DataError(f"{path}: list file (ann_file) is empty: 0 samples")
-    samples, names = [], {}
-    for number, row in enumerate(rows, start=2):
-        label, name = (row["class_index"] or "").strip(), (row["file"] or "").strip().replace("\\", "/")
-        if not name or not label.isdecimal() or len(label) > 6:
+        folders = _class_folders(root)
+        given = _given_classes("ImageFolderDataset", metainfo)
+        classes = folders if given is None else checked_names("ImageFolderDataset", given)
+        if given is None and set(folders) <= SPLITS:
             raise DataError(
-                f"{path}, line {number}: a file and a class index 0..999999 are expected, not {str(dict(row))[:200]}"
+                f"{root}: the folders {', '.join(folders)} are splits, not classes; set data_root to one of them "
+                f'("{root}/{folders[-1]}"), or metainfo=dict(classes=...) if they are the classes'
             )
-        samples.append((name, int(label)))
-        if row.get("name"):
-            names[int(label)] = row["name"]
-    return samples, names
+        samples: list[tuple[str, int]] = []
+        for label, name in enumerate(classes):
+            if name in folders:
+                samples += [(f"{name}/{file}", label) for file in _images(os.path.join(root, name), allow_empty)]
+            elif not allow_empty:
+                raise DataError(
+                    f'{root}: no folder for the class "{name}"{nearest(name, folders)}; allow_empty=True takes it as '
+                    "one without pictures"
+                )
+        super().__init__(root, samples, dict(classes=tuple(classes)), pipeline, test_mode, indices)
+
+
+def _class_folders(root: str) -> list[str]:
+    folders = sorted(
+        entry.name
+        for entry in os.scandir(root)
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in NO_CLASSES
+    )
+    if not folders:
+        raise DataError(f"{root}: a folder for each class is expected; it holds {suffix_counts(root)}")
+    return folders
+
+
+def _images(folder: str, allow_empty: bool) -> list[str]:
+    files = list_images(folder)
+    if not files and not allow_empty:
+        raise DataError(
+            f"{folder}: no images; it holds {suffix_counts(folder)}; remove the folder, name the other classes in "
+            "metainfo=dict(classes=...), or set allow_empty=True"
+        )
+    return files
+
+
+def _given_classes(owner: str, metainfo: Mapping[str, Any] | None) -> tuple[str, ...] | None:
+    """The classes of `metainfo`; a name may stand for two of them, as "crane" does in ImageNet."""
+    classes = (metainfo or {}).get("classes") if isinstance(metainfo, Mapping | None) else metainfo
+    if classes is None:
+        return None
+    if isinstance(classes, str) or not isinstance(classes, Sequence) or not all(isinstance(c, str) for c in classes):
+        raise ConfigError(f"{owner}: metainfo is dict(classes=(name, ...)), not {metainfo!r}")
+    return tuple(classes)
+
+
+def _indexed(
+    path: str,
+    listed: list[tuple[str, int | str]],
+    names: Mapping[int, str],
+    given: tuple[str, ...] | None,
+    num_classes: int | None,
+) -> tuple[tuple[str, ...], list[tuple[str, int]]]:
+    """The classes, and the samples with class indices."""
+    if isinstance(listed[0][1], str):
+        classes = given or tuple(sorted({str(label) for _, label in listed}))
+        for _, label in listed:
+            if label not in classes:
+                raise DataError(f'{path}: the class "{label}" is none of the classes{nearest(str(label), classes)}')
+        index = {name: k for k, name in reversed(list(enumerate(classes)))}
+        samples = [(file, index[str(label)]) for file, label in listed]
+    else:
+        samples = [(file, int(label)) for file, label in listed]
+        total = num_classes or max(label for _, label in samples) + 1
+        classes = given or tuple(names.get(k, f"class {k}") for k in range(total))
+    if num_classes is not None and num_classes != len(classes):
+        raise DataError(f"{path}: num_classes = {num_classes}, but there are {len(classes)} classes")
+    top = max(label for _, label in samples)
+    if top >= len(classes):
+        raise DataError(
+            f"{path}: class indices go up to {top}, but there are {len(classes)} classes (0..{len(classes) - 1})"
+        )
+    return classes, samples

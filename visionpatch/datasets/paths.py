@@ -44,8 +44,8 @@ def index_files(folder: str, suffix: str | None) -> dict[str, str]:
 
 
 def list_images(folder: str) -> list[str]:
-    """The files below `folder` with a common image suffix, relative to it, sorted."""
-    return [name for name in _walk(folder) if name.lower().endswith(IMAGE_SUFFIXES)]
+    """The files below `folder` with a common image suffix, relative to it, sorted, without hidden ones."""
+    return [name for name in _walk(folder) if name.lower().endswith(IMAGE_SUFFIXES) and not f"/{name}".count("/.")]
 
 
 def suffix_counts(folder: str) -> str:

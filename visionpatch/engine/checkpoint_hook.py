@@ -26,9 +26,19 @@ class CheckpointHook(BaseCheckpointHook):
     is removed. The checkpoint of a run that a signal stopped is removed once a regular one has been saved.
     """
 
+    _default_greater_keys = [*BaseCheckpointHook._default_greater_keys, "recall", "score", "iou", "kappa", "mcc"]
     last_ckpt: str | None
     file_backend: Any
     stopped_at: Path | None = None
+
+    def _init_rule(self, rules: Any, key_indicators: Any) -> None:
+        try:
+            super()._init_rule(rules, key_indicators)
+        except (KeyError, ValueError):
+            raise ConfigError(
+                f"default_hooks.checkpoint: save_best = {key_indicators}, rule = {rules}: is a greater or a smaller "
+                'value the better one? set rule="greater" or rule="less"'
+            ) from None
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)

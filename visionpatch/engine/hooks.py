@@ -36,6 +36,8 @@ class CheckHook(Hook):
         self._check(runner, "train")
         if isinstance(runner._val_loop, BaseLoop):
             self._check(runner, "val")
+            train, val = (unwrapped(getattr(runner, f"{mode}_dataloader").dataset) for mode in ("train", "val"))
+            check_same_classes(train, val, "val_dataloader.dataset")
         self.guard.attach(runner)
 
     def before_val(self, runner: Runner) -> None:
@@ -97,11 +99,25 @@ def check_classes(model: nn.Module, dataset: Any, cfg: Any, path: str) -> None:
     if given is None or not classes or given == len(classes):
         return
     where = next(_paths_of("num_classes", cfg.get("model", {}), "model"), "model.num_classes")
+    other = "" if path.startswith("train") else ", or the data set's metainfo=dict(classes=...) to those of training"
     source = f"{Origin(cfg.filename)(where)}: " if getattr(cfg, "filename", None) else ""
     raise ConfigError(
         f"{source}{where} = {given}, but {path} ({type(dataset).__name__}) has {len(classes)} classes; "
-        f"set {where} = {len(classes)}"
+        f"set {where} = {len(classes)}{other}"
     )
+
+
+def check_same_classes(train: Any, other: Any, path: str) -> None:
+    """Raise `DataError` when as many classes have other names, or another order, than in training."""
+    names = [(getattr(dataset, "metainfo", None) or {}).get("classes") or () for dataset in (train, other)]
+    if len(names[0]) != len(names[1]):
+        return
+    for index, (trained, evaluated) in enumerate(zip(*names)):
+        if trained != evaluated:
+            raise DataError(
+                f'{path}: class {index} is "{evaluated}", and "{trained}" in train_dataloader.dataset; is a folder or '
+                "name misspelt? metainfo=dict(classes=...) of both data sets sets the names and their order"
+            )
 
 
 def _paths_of(key: str, value: Any, path: str) -> Iterator[str]:

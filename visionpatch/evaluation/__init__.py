@@ -3,7 +3,22 @@
 from visionpatch.evaluation.accuracy import Accuracy
 from visionpatch.evaluation.coco_metric import CocoMetric
 from visionpatch.evaluation.few_shot_metric import FewShotMetric
+from visionpatch.evaluation.fpr95 import FPR95
 from visionpatch.evaluation.iou_metric import IoUMetric, compute_confusion
+from visionpatch.evaluation.part_metric import PartMetric
+from visionpatch.evaluation.saliency import SaliencyMetric
+from visionpatch.evaluation.single_label import SingleLabelMetric
 from visionpatch.evaluation.voc_metric import VOCMetric
 
-__all__ = ["Accuracy", "CocoMetric", "FewShotMetric", "IoUMetric", "VOCMetric", "compute_confusion"]
+__all__ = [
+    "Accuracy",
+    "CocoMetric",
+    "FPR95",
+    "FewShotMetric",
+    "IoUMetric",
+    "PartMetric",
+    "SaliencyMetric",
+    "SingleLabelMetric",
+    "VOCMetric",
+    "compute_confusion",
+]

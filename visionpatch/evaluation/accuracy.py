@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from mmengine.evaluator import BaseMetric
 
-from visionpatch.errors import BadSampleError, ConfigError, DataError
+from visionpatch.errors import BadSampleError, ConfigError
+from visionpatch.evaluation.common import require_label
 from visionpatch.registry import METRICS
 from visionpatch.structures import DataSample
 
@@ -40,11 +41,7 @@ class Accuracy(BaseMetric):
         Raises:
             DataError: no class index.
         """
-        if "gt_label" not in sample:
-            raise DataError(
-                f"{sample.where()}: Accuracy needs gt_label and the sample has none; take a data set that gives it "
-                "(ImageFolderDataset, ListFileDataset), or do without this metric"
-            )
+        require_label(self, sample)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the rank of each sample's true class, 0 for the most probable."""

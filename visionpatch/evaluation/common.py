@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from visionpatch.errors import DataError
+from visionpatch.structures import DataSample
 
 
 def class_names(metric: BaseMetric) -> Sequence[str]:
@@ -23,6 +24,15 @@ def class_names(metric: BaseMetric) -> Sequence[str]:
         name = type(metric).__name__
         raise DataError(f"{name}: the data set's metainfo names no classes; give the data set `metainfo` classes")
     return classes
+
+
+def require_label(metric: BaseMetric, sample: DataSample) -> None:
+    """Raise DataError for a sample of a data set without classes of whole pictures."""
+    if "gt_label" not in sample:
+        raise DataError(
+            f"{sample.where()}: {type(metric).__name__} needs gt_label and the sample has none; take a data set that "
+            "gives it (ImageFolderDataset, ListFileDataset), or do without this metric"
+        )
 
 
 def warn_of_dropped(metric: BaseMetric, count: int) -> None:

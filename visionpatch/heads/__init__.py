@@ -12,6 +12,10 @@ from visionpatch.heads.fcn_mask import FCNMaskHead
 from visionpatch.heads.few_shot import FewShotHead
 from visionpatch.heads.linear_cls import LinearClsHead
 from visionpatch.heads.matching import MaxIoUAssigner, PseudoSampler, RandomSampler
+from visionpatch.heads.matching_baselines import AFDNetHead, DescriptorHead, FILNetHead, SiameseHead, TwoChannelHead
+from visionpatch.heads.md_frn import MDFRNHead
+from visionpatch.heads.mlp_cls import MLPClsHead
+from visionpatch.heads.patch_matching import MatchingHead
 from visionpatch.heads.prior import PriorHead
 from visionpatch.heads.prototype import PrototypeHead
 from visionpatch.heads.retina import RetinaHead
@@ -20,9 +24,11 @@ from visionpatch.heads.roi_extractor import RoIAlign, SingleRoIExtractor
 from visionpatch.heads.rpn import RPNHead
 from visionpatch.heads.sccan import SCCANHead
 from visionpatch.heads.semantic_fpn import FPNHead
+from visionpatch.heads.unlearned_matching import GradientNCCHead, SIFTHead
 from visionpatch.heads.uper import UPerHead
 
 __all__ = [
+    "AFDNetHead",
     "AnchorGenerator",
     "AnchorHead",
     "CascadeRoIHead",
@@ -30,11 +36,17 @@ __all__ = [
     "ConvFCBBoxHead",
     "DecodeHead",
     "DeltaXYWHBBoxCoder",
+    "DescriptorHead",
     "FCNHead",
     "FCNMaskHead",
+    "FILNetHead",
     "FPNHead",
     "FewShotHead",
+    "GradientNCCHead",
     "LinearClsHead",
+    "MDFRNHead",
+    "MLPClsHead",
+    "MatchingHead",
     "MaxIoUAssigner",
     "PriorHead",
     "PrototypeHead",
@@ -44,8 +56,11 @@ __all__ = [
     "RetinaHead",
     "RoIAlign",
     "SCCANHead",
+    "SIFTHead",
     "Shared2FCBBoxHead",
+    "SiameseHead",
     "SingleRoIExtractor",
     "StandardRoIHead",
+    "TwoChannelHead",
     "UPerHead",
 ]

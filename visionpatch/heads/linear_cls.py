@@ -35,11 +35,11 @@ class LinearClsHead(ClsHead):
         """Feature maps (B, C_i, H_i, W_i) -> logits (B, K)."""
         number = len(features)
         if not -number <= self.in_index < number:
-            raise ConfigError(f"LinearClsHead: in_index={self.in_index}, but there are {number} maps")
+            raise ConfigError(f"{type(self).__name__}: in_index={self.in_index}, but there are {number} maps")
         x = features[self.in_index]
         if x.shape[1] != self.in_channels:
             raise ConfigError(
-                f"LinearClsHead: in_channels={self.in_channels}, but the map of in_index={self.in_index} has "
+                f"{type(self).__name__}: in_channels={self.in_channels}, but the map of in_index={self.in_index} has "
                 f"{x.shape[1]} channels; set in_channels={x.shape[1]}"
             )
         return self.fc(x.mean((2, 3)))

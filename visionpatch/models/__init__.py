@@ -5,6 +5,8 @@ from visionpatch.models.classifier import Classifier
 from visionpatch.models.data_preprocessor import DataPreprocessor, FewShotDataPreprocessor
 from visionpatch.models.detector import Detector
 from visionpatch.models.few_shot_segmentor import FewShotSegmentor
+from visionpatch.models.patch_matcher import PatchMatcher
+from visionpatch.models.patch_pair_preprocessor import PatchPairPreprocessor
 from visionpatch.models.segmentor import Segmentor
 
 __all__ = [
@@ -16,5 +18,7 @@ __all__ = [
     "FewShotDataPreprocessor",
     "FewShotSegmentor",
     "Mixup",
+    "PatchPairPreprocessor",
+    "PatchMatcher",
     "Segmentor",
 ]

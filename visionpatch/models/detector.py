@@ -22,7 +22,8 @@ class Detector(BaseModel):
     """Boxes, and masks where the second stage has a mask head, of `num_classes` classes; state-dict names are mmdet's.
 
     Args:
-        backbone, neck, data_preprocessor: modules or configs of them; without a neck the heads read the backbone.
+        backbone, neck, data_preprocessor: modules or configs of them; without a neck the heads read the backbone;
+            several necks in a list follow each other.
         bbox_head: the head of a one-stage model.
         rpn_head, roi_head: those of a two-stage one, instead.
         train_cfg, test_cfg: settings of the head, for heads given as configs; of a two-stage model in parts: ``rpn``,
@@ -35,7 +36,7 @@ class Detector(BaseModel):
     def __init__(
         self,
         backbone: Part,
-        neck: Part | None = None,
+        neck: Part | Sequence[Part] | None = None,
         bbox_head: Part | None = None,
         rpn_head: Part | None = None,
         roi_head: Part | None = None,

@@ -49,7 +49,7 @@ class FewShotSegmentor(BaseModel):
         self,
         backbone: dict | nn.Module,
         decode_head: dict | nn.Module,
-        neck: dict | nn.Module | None = None,
+        neck: dict | nn.Module | Sequence[dict | nn.Module] | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         freeze_backbone: bool = True,
         cached_pictures: int = 0,

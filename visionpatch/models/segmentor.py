@@ -24,7 +24,7 @@ class Segmentor(BaseModel):
 
     Args:
         backbone, neck, decode_head, data_preprocessor: modules or configs of them; without a neck the heads read the
-            backbone.
+            backbone; several necks in a list follow each other.
         auxiliary_head: heads that only train; they read the neck's maps, or the backbone's without a neck.
         test_cfg: `mode`: "whole" (default) or "slide", which averages windows of `crop_size` at every `stride`, each
             (height, width) in pixels of the network's input. `tta`: dict(scales=(...), flip=bool), averages
@@ -38,7 +38,7 @@ class Segmentor(BaseModel):
         self,
         backbone: dict | nn.Module,
         decode_head: dict | nn.Module,
-        neck: dict | nn.Module | None = None,
+        neck: dict | nn.Module | Sequence[dict | nn.Module] | None = None,
         auxiliary_head: dict | nn.Module | Sequence[dict | nn.Module] | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         test_cfg: dict | None = None,

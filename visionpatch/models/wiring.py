@@ -10,8 +10,27 @@ from visionpatch.registry import MODELS
 
 
 def build(part: Any) -> Any:
-    """The module itself, or the one its config describes."""
+    """The module itself, or the one its config describes; of several in a list, a chain of them."""
+    if isinstance(part, list | tuple):
+        return Chain([build(one) for one in part])
     return part if isinstance(part, nn.Module) else MODELS.build(part)
+
+
+class Chain(nn.Sequential):
+    """Necks one after the other: reads what the first reads and publishes what the last does.
+
+    Raises:
+        ConfigError: no neck, or one whose `in_channels` are not those of the maps before it.
+    """
+
+    def __init__(self, necks: Sequence[Any]) -> None:
+        super().__init__(*necks)
+        if not necks:
+            raise ConfigError("model.neck = []; leave it out, or list one neck or more")
+        for index in range(1, len(necks)):
+            check_channels(f"model.neck.{index}", necks[index], necks[index - 1])
+        self.in_channels = necks[0].in_channels
+        self.out_channels, self.out_strides = necks[-1].out_channels, necks[-1].out_strides
 
 
 def check_channels(path: str, reader: Any, source: Any) -> None:

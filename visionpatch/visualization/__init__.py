@@ -1,15 +1,20 @@
 """Pictures of samples and predictions."""
 
+from visionpatch.visualization.dependency import draw_dependency, draw_parts, draw_saliency, draw_tree
 from visionpatch.visualization.detection import draw_object_pair, draw_objects
 from visionpatch.visualization.hooks import VisualizationHook, draw_sample, show
 from visionpatch.visualization.segmentation import draw_pair, draw_segmentation
 
 __all__ = [
     "VisualizationHook",
+    "draw_dependency",
     "draw_object_pair",
     "draw_objects",
     "draw_pair",
+    "draw_parts",
+    "draw_saliency",
     "draw_sample",
     "draw_segmentation",
+    "draw_tree",
     "show",
 ]

@@ -11,11 +11,13 @@ from .jitter import LargeScaleJitter
 from .loading import LoadAnnotations, LoadImage
 from .mix import MixUp, Mosaic
 from .pack import PackInputs
+from .patch_pairs import AugmentPatchPair, LoadPatchPair, PackPatchPair
 from .photometric import ColorJitter, PhotoMetricDistortion
 from .rand_augment import RandAugment
 from .resize import RandomChoiceResize, RandomResize, Resize, ResizeEdge
 
 __all__ = [
+    "AugmentPatchPair",
     "BaseTransform",
     "CenterCrop",
     "ColorJitter",
@@ -25,9 +27,11 @@ __all__ = [
     "LargeScaleJitter",
     "LoadAnnotations",
     "LoadImage",
+    "LoadPatchPair",
     "MixUp",
     "Mosaic",
     "PackInputs",
+    "PackPatchPair",
     "Pad",
     "PhotoMetricDistortion",
     "RandAugment",
