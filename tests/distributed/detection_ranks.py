@@ -11,6 +11,7 @@ from mmengine.dataset import DefaultSampler
 from mmengine.dist import get_rank
 from mmengine.evaluator import Evaluator
 
+from visionpatch.apis.cli import leave_group
 from visionpatch.evaluation import CocoMetric, VOCMetric
 
 CASES = [(1, 1), (5, 1), (5, 2), (8, 2)]
@@ -37,3 +38,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave_group()

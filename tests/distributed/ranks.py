@@ -10,6 +10,7 @@ from mmengine.dist import barrier, get_rank
 from trainings import config, curve, evaluate, few_shot, files_written, train
 
 import visionpatch.engine.runner
+from visionpatch.apis.cli import leave_group
 from visionpatch.apis.exact_resume import differences
 from visionpatch.engine.checkpoint import load_checkpoint_file
 from visionpatch.errors import SaveError, VisionpatchError
@@ -140,3 +141,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave_group()

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from visionpatch.errors import ConfigError, VisionpatchError
+from visionpatch.errors import ConfigError, TrainingStopped, VisionpatchError
 
 TRACEBACK = "VISIONPATCH_TRACEBACK"
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -36,7 +36,16 @@ def run(main: Callable[[], Any]) -> None:
         status = 2
     except KeyboardInterrupt:
         status = 130
+    if status in (None, 0, TrainingStopped.status):
+        leave_group()
     sys.exit(status or 0)
+
+
+def leave_group() -> None:
+    """Leave the other processes of a distributed run; one that just exits may be aborted by its threads."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def report(error: BaseException) -> None:
