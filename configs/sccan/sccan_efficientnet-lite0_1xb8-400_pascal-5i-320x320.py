@@ -4,7 +4,7 @@
     python tools/test.py configs/sccan/sccan_efficientnet-lite0_1xb8-400_pascal-5i-320x320.py CHECKPOINT --cfg-options fold=0 shot=5
 
 Expected: 44.6 mIoU and 61.1 FB-IoU with one shot, 44.7 and 61.2 with five, means of the four folds, measured here on 1,000
-episodes of the 321 validation pictures that data/VOCdevkit has in each; training and 1,000 episodes take 12 to 16 minutes on one CPU core.
+episodes of the 321 validation pictures that data/VOCdevkit has in each; training and 1,000 episodes take 10 to 14 minutes on one CPU core.
 """
 _base_ = ["../_base_/datasets/pascal_5i.py", "../_base_/default_runtime.py"]
 fold = 0  # 0 to 3

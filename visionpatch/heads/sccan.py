@@ -108,9 +108,12 @@ class SCCANHead(FewShotHead):
 
     def _patches(self, sets: Sequence[Support]) -> list[SupportPatches]:
         """Of all sets at each block; computed together unless they are prepared."""
-        if not all("patches" in encoded for encoded in sets):
+        ready = [encoded["patches"] for encoded in sets if "patches" in encoded]
+        if len(ready) < len(sets):
             return self._support_branch(sets)
-        levels = zip(*(encoded["patches"] for encoded in sets))
+        if len(ready) == 1:
+            return ready[0]  # as it is: a copy would cost every query
+        levels = zip(*ready)
         return [SupportPatches(*(torch.cat(parts) for parts in zip(*level))) for level in levels]
 
     def _support_branch(self, sets: Sequence[Support]) -> list[SupportPatches]:

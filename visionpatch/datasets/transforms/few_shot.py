@@ -8,7 +8,7 @@ import numpy as np
 from visionpatch.errors import BadSampleError, ConfigError
 from visionpatch.registry import TRANSFORMS
 
-from .base import IGNORED, BaseTransform, Results, pair, span, where
+from .base import IGNORED, BaseTransform, Results, pair, probability, span, where
 from .crop import Window, crop
 from .flip import Pad
 from .instances import pad_objects
@@ -89,7 +89,7 @@ class RandomRotate(BaseTransform):
         seg_pad_val: int = IGNORED,
     ) -> None:
         self.degree = span("RandomRotate: degree", (0, degree), positive=False)[1]
-        self.prob = _probability("RandomRotate", prob)
+        self.prob = probability("RandomRotate: prob", prob)
         self.pad_val = tuple(pad_val)
         self.seg_pad_val = seg_pad_val
 
@@ -121,7 +121,7 @@ class RandomGaussianBlur(BaseTransform):
         if type(kernel_size) is not int or kernel_size < 1 or kernel_size % 2 == 0:
             raise ConfigError(f"RandomGaussianBlur: kernel_size is an odd number, not {kernel_size!r}")
         self.kernel_size = kernel_size
-        self.prob = _probability("RandomGaussianBlur", prob)
+        self.prob = probability("RandomGaussianBlur: prob", prob)
 
     def transform(self, results: Results) -> Results:
         if np.random.random_sample() < self.prob:
@@ -245,9 +245,3 @@ def fill_boxes(mask: np.ndarray) -> np.ndarray:
     for x, y, width, height in boxes.tolist():
         filled[y : y + height + 1, x : x + width + 1] = 1
     return filled
-
-
-def _probability(owner: str, value: float) -> float:
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ConfigError(f"{owner}: prob is in [0, 1], not {value!r}")
-    return value
