@@ -15,6 +15,7 @@ import pytest
 import torch
 from engine import tiny
 from mmengine.config import Config
+from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 
 from faults.child import Child
@@ -98,6 +99,10 @@ def train(cfg: Config, resume: bool = False) -> Any:
     return runner
 
 
+def epochs_in(work_dir: str) -> list[str]:
+    return sorted(path.name for path in Path(work_dir).glob("epoch_*.pth"))
+
+
 def error_of(kind: type[VisionpatchError], cfg: Config, resume: bool = False) -> str:
     with pytest.raises(kind) as caught:
         train(cfg, resume)
@@ -127,6 +132,27 @@ def test_fault_03_kill_9_at_any_instant(tmp_path: Path, keep: int) -> None:
         expect(len(files) <= keep + 1, files)
         for file in files:
             expect(load_checkpoint_file(file)["meta"]["iter"] > 0)  # none is cut off
+
+
+def test_fault_03_killed_before_a_removal(tmp_path: Path) -> None:
+    """What a run was killed too early to remove is removed when it goes on; files of other folders are left alone."""
+    cfg = config(tmp_path, **{"train_cfg.max_epochs": 3, "default_hooks.checkpoint.max_keep_ckpts": 1})
+
+    def killed_at_the_first_removal() -> None:
+        LocalBackend.remove = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+        train(cfg)
+
+    child = Child(killed_at_the_first_removal, tmp_path / "out.txt")
+    expect(child.status() == -signal.SIGKILL, child.text())
+    expect(epochs_in(cfg.work_dir) == ["epoch_1.pth", "epoch_2.pth"], epochs_in(cfg.work_dir))
+    elsewhere = config(tmp_path / "other", **{"train_cfg.max_epochs": 2, "default_hooks.checkpoint.max_keep_ckpts": 1})
+    elsewhere.load_from, kept = str(tmp_path / "work/epoch_2.pth"), tmp_path / "other/work/epoch_1.pth"
+    kept.parent.mkdir()
+    kept.write_bytes(b"of another run")
+    train(elsewhere, resume=True)
+    expect(kept.read_bytes() == b"of another run")
+    train(cfg, resume=True)
+    expect(epochs_in(cfg.work_dir) == ["epoch_3.pth"], epochs_in(cfg.work_dir))
 
 
 def test_fault_04_disk_full(tmp_path: Path) -> None:

@@ -17,13 +17,16 @@ from visionpatch.engine.resuming import POINTER
 from visionpatch.errors import ConfigError, nearest
 from visionpatch.registry import HOOKS
 
+REPLACED = "replaced_ckpts"  # names of the files that are removed once the checkpoint that says so is in place
+
 
 @HOOKS.register_module()
 class CheckpointHook(BaseCheckpointHook):
     """MMEngine's hook, with its arguments, so ordered that a loadable checkpoint is there at every instant.
 
     The new file is whole before the pointer ``last_checkpoint`` names it, and the pointer names it before an old file
-    is removed. The checkpoint of a run that a signal stopped is removed once a regular one has been saved.
+    is removed. The checkpoint of a run that a signal stopped is removed once a regular one has been saved. A run killed
+    before it could remove a file does so when it goes on.
     """
 
     _default_greater_keys = [*BaseCheckpointHook._default_greater_keys, "recall", "score", "iou", "kappa", "mcc"]
@@ -43,6 +46,10 @@ class CheckpointHook(BaseCheckpointHook):
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         self.stopped_at = getattr(runner, "resumed_from_stop", None)
+        source = getattr(runner, "resumed_from", None)
+        if source and source.parent.resolve() == Path(self.out_dir).resolve() and is_main_process():
+            for name in runner.message_hub.runtime_info.get(REPLACED, ()):
+                (source.parent / name).unlink(missing_ok=True)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         try:
@@ -85,6 +92,7 @@ class CheckpointHook(BaseCheckpointHook):
             name = self.filename_tmpl.format(step)
             self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
             runner.message_hub.update_info("last_ckpt", self.last_ckpt)
+            runner.message_hub.update_info(REPLACED, [Path(path).name for path in removed])
             runner.save_checkpoint(
                 self.out_dir,
                 name,

@@ -85,12 +85,14 @@ class Runner(BaseRunner):
     Attributes:
         load_report: what fitted of the last weights loaded.
         stop_request: which signal asked the run to stop.
-        resumed_from_stop: the checkpoint of an interrupted run, while no regular one has followed.
+        resumed_from: the checkpoint this run went on from.
+        resumed_from_stop: the same, where a signal had stopped the run.
     """
 
     load_report: LoadReport | None = None
     _complete_weights = False
     _resumed: tuple[str, dict] | None = None
+    resumed_from: Path | None = None
     resumed_from_stop: Path | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -295,6 +297,7 @@ class Runner(BaseRunner):
         except (KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError) as error:
             text = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise WeightsError(f"{source}: does not hold what a training saves ({text}); give another one") from error
+        self.resumed_from = Path(source)
         if checkpoint["meta"].get("stopped"):
             self.resumed_from_stop = Path(source)
         self._has_loaded = True
