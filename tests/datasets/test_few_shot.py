@@ -153,6 +153,18 @@ def test_the_random_state_of_the_process_stays(folder: Path) -> None:
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
 
 
+def test_supports_of_another_class_as_a_control(folder: Path) -> None:
+    plain, control = episodes(folder, num_episodes=6), episodes(folder, num_episodes=6, control=True)
+    for key in range(6):
+        query, sample = plain[key], control[key]["data_samples"]
+        assert torch.equal(query["data_samples"].gt_sem_seg.data, sample.gt_sem_seg.data)
+        (support,) = sample.support
+        assert {sample.class_id, support.class_id} == {A, B} and (support.gt_sem_seg.data == 1).any()
+        assert equal(control[key], control[key])
+    with pytest.raises(DataError, match="control=True needs supports of another class"):
+        episodes(folder, novel_classes=("ant",), control=True)[0]
+
+
 def test_named_classes_and_bounding_boxes(folder: Path) -> None:
     data = episodes(folder, novel_classes=("dog", "ant"), ann_type="bbox")
     assert data.metainfo["novel_ids"] == (A, D) and data.metainfo["base_ids"] == (B, C)

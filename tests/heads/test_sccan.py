@@ -140,6 +140,25 @@ class TestFewShotHead:
         assert torch.equal(*results)
 
 
+def test_the_prior_enters_with_its_range():
+    """(0, 10) is the published (0, 1) with weights ten times as large; (-5, 5) is shifted besides."""
+    plain, ranged = (SCCANHead(**FEW_SHOT["SCCANHead"] | given).eval() for given in ({}, dict(prior_range=(0.0, 10.0))))
+    ranged.load_state_dict(plain.state_dict())
+    support = [plain.encode_support(maps(1, 40, 48), box(1, 40, 48))]
+    assert not torch.allclose(plain(maps(1, 48, 64), support, (48, 64)), ranged(maps(1, 48, 64), support, (48, 64)))
+    with torch.no_grad():
+        ranged.merge_query.weight[:, -1] /= 10
+    results = (head(maps(1, 48, 64), support, (48, 64)) for head in (plain, ranged))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+    shifted = SCCANHead(**FEW_SHOT["SCCANHead"], prior_range=(-5.0, 5.0))
+    shown = []
+    shifted.merge_query.register_forward_pre_hook(lambda module, given: shown.append(given[2]))
+    shifted(maps(1, 48, 64), support, (48, 64))
+    assert shown[0].min() >= -5 and shown[0].max() <= 5 and shown[0].max() - shown[0].min() > 8
+    with pytest.raises(ConfigError, match="prior_range=.*two numbers"):
+        SCCANHead(**FEW_SHOT["SCCANHead"], prior_range=(1.0,))
+
+
 def test_the_prior_by_hand():
     """Two query pixels, three support pixels of which the first is the class."""
     high = torch.tensor([[[[3.0, 0.0]], [[0.0, 2.0]]]])  # (1, 2, 1, 2): along x and along y

@@ -14,6 +14,7 @@ from visionpatch.registry import DATASETS
 from visionpatch.structures import DataSample
 
 from .base import BaseDataset
+from .beside import put_beside
 from .episodes import MIN_PIXELS, Episode, EpisodeLists, draw_episode, fold_classes, make_lists
 from .pixel_counts import count_pixels
 from .transforms import Compose, SelectClass
@@ -53,6 +54,10 @@ class EpisodeDataset(BaseDataset):
         min_pictures: None: K + 1, the least there can be. A larger number lets several K be compared on one set of
             classes.
         min_pixels: of a class that counts in a picture.
+        beside_prob: in training, the probability that half of the query is shown beside half of another picture, see
+            `put_beside`; all pictures need one size then.
+        control: in testing, show supports of another class with their masks of it: what is found nevertheless does not
+            come from the support set.
         background: names of classes that are no objects; those the data set does not have do not matter.
         count_cache: a file to keep the counted pixels in, see `count_pixels`.
         pipeline: of the query: LoadImage, LoadAnnotations, SelectClass, ..., PackInputs. For evaluation the picture is
@@ -85,6 +90,8 @@ class EpisodeDataset(BaseDataset):
         rare_classes: str = "error",
         min_pictures: int | None = None,
         min_pixels: int = MIN_PIXELS,
+        beside_prob: float = 0.0,
+        control: bool = False,
         background: Sequence[str] = ("background",),
         count_cache: str = "",
         pipeline: Sequence[Mapping[str, Any] | Callable] = (),
@@ -101,6 +108,10 @@ class EpisodeDataset(BaseDataset):
             if value not in words:
                 raise ConfigError(f"EpisodeDataset: unknown {name}={value!r}{nearest(str(value), words)}")
         self.shot, self.ann_type, self.episode_seed, self.runs = shot, ann_type, episode_seed, runs
+        if not 0 <= beside_prob <= 1:
+            raise ConfigError(f"EpisodeDataset: beside_prob is a probability, 0 to 1, not {beside_prob!r}")
+        self.beside_prob = 0.0 if test_mode else beside_prob
+        self.control = control and test_mode
         self.rare_classes, self.min_pictures = rare_classes, max(min_pictures or 0, shot + 1)
         self.dataset = build(dataset)
         names = self.dataset.metainfo["classes"]
@@ -122,7 +133,9 @@ class EpisodeDataset(BaseDataset):
     def __getitem__(self, key: int) -> dict[str, Any]:
         episode = self.episode(key)
         with seeded(*self._numbers(key), own=self._own_generators()):
-            packed = self.load(episode)
+            packed = self.load(episode, self._of_another_class(key, episode) if self.control else None)
+            if np.random.random_sample() < self.beside_prob:
+                packed = put_beside(packed, self._other_picture(episode))
         packed["data_samples"].set_metainfo(dict(run=self.split_key(key)[1] // self.num_episodes))
         return packed
 
@@ -131,16 +144,31 @@ class EpisodeDataset(BaseDataset):
         place = self.split_key(key)[1] % self.num_episodes % len(self.lists.queries)
         return draw_episode(self.lists, place, self.shot, random.Random(mix(*self._numbers(key), SALT)))
 
-    def load(self, episode: Episode) -> dict[str, Any]:
-        """The sample of any episode."""
+    def load(self, episode: Episode, shown: Episode | None = None) -> dict[str, Any]:
+        """The sample of any episode; with the supports, and their class, of the episode `shown` if given."""
+        shown = shown or episode
         packed = self._load(self.pipeline, episode.query, episode, "mask")
         supports = []
-        for picture in reversed(episode.supports):
-            other = self._load(self.support_pipeline, picture, episode, self.ann_type)
+        for picture in reversed(shown.supports):
+            other = self._load(self.support_pipeline, picture, shown, self.ann_type)
             other["data_samples"].image = other["inputs"]
             supports.append(other["data_samples"])
         packed["data_samples"].support = supports
         return packed
+
+    def _of_another_class(self, key: int, episode: Episode) -> Episode:
+        """The next episode that asks for another class."""
+        place = self.split_key(key)[1]
+        others = (self.episode((place + step) % len(self)) for step in range(1, len(self)))
+        found = next((other for other in others if other.class_id != episode.class_id), None)
+        if found is None:
+            raise DataError("EpisodeDataset: control=True needs supports of another class; all episodes ask for one")
+        return found
+
+    def _other_picture(self, episode: Episode) -> dict[str, Any]:
+        """Any picture of the lists, with the mask of the episode's class, be it empty."""
+        picture = int(np.random.choice(self.lists.queries))
+        return self._load(self.pipeline, picture, episode, "mask", empty=True)
 
     def get_data_info(self, index: int) -> dict[str, Any]:
         episode = self.episode(index)
@@ -156,8 +184,10 @@ class EpisodeDataset(BaseDataset):
         asked = dict(class_id=episode.class_id, class_name=name, ann_type=ann_type)
         return self.dataset.get_data_info(picture) | asked
 
-    def _load(self, pipeline: Compose, picture: int, episode: Episode, ann_type: str) -> dict[str, Any]:
-        info = self._info(picture, episode, ann_type)
+    def _load(
+        self, pipeline: Compose, picture: int, episode: Episode, ann_type: str, empty: bool = False
+    ) -> dict[str, Any]:
+        info = self._info(picture, episode, ann_type) | dict(class_may_be_absent=empty)
         path, asked = info["img_path"], {key: info[key] for key in ("class_id", "class_name")}
         packed = pipeline(info)
         if packed is None:

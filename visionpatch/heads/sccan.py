@@ -38,6 +38,8 @@ class SCCANHead(FewShotHead):
         depth: blocks of cross attention. num_heads: of each. patch_size: side of a patch on the map.
         mlp_ratio: hidden channels of the blocks' perceptrons, in multiples of C.
         aspp_dilations: of the decoder's parallel 3x3 convolutions.
+        prior_range: what the prior's 0 and 1 become before the query is merged with it. Published: (0, 1). A short training
+            then finds objects by their looks alone and never comes to use the support set; with (-5, 5) it does.
         mid_dropout: probability of dropping a channel of the reduced mid-level maps.
         dropout_ratio: the same before the last convolution.
         ignore_index, loss_decode: as in `FewShotHead`.
@@ -56,6 +58,7 @@ class SCCANHead(FewShotHead):
         patch_size: int = 8,
         mlp_ratio: float = 1.0,
         aspp_dilations: Sequence[int] = (6, 12, 18),
+        prior_range: Sequence[float] = (0.0, 1.0),
         mid_dropout: float = 0.5,
         dropout_ratio: float = 0.1,
         ignore_index: int = 255,
@@ -67,6 +70,11 @@ class SCCANHead(FewShotHead):
                 f"SCCANHead: num_heads={num_heads} must divide channels={channels}, and depth={depth} and "
                 f"patch_size={patch_size} be positive"
             )
+        if len(prior_range) != 2:
+            raise ConfigError(
+                f"SCCANHead: prior_range={prior_range!r}; expected two numbers, for a prior of 0 and of 1"
+            )
+        self.prior_range = tuple(prior_range)
         self.high_index, self.channels, self.map_size = high_index, channels, sides(map_size)
         self.reduce_query = Reduction(sum(self.in_channels), channels)
         self.reduce_support = Reduction(sum(self.in_channels), channels)
@@ -100,7 +108,9 @@ class SCCANHead(FewShotHead):
         query = self._reduced(self.reduce_query, features)  # (B, C, *S)
         sets, _, owner = unique_sets(support, len(query))
         owner = owner.to(query.device)
-        prior = resize(prior_of(self._high(features), support), self.map_size, align_corners=True)
+        low, high = self.prior_range
+        prior = low + (high - low) * prior_of(self._high(features), support)
+        prior = resize(prior, self.map_size, align_corners=True)
         prototype = means(sets, "prototype")
         query = self.merge_query(query, prototype[owner], prior.to(query.dtype))
         tokens = self.transformer.query_branch(channel_last(query), self._patches(sets), owner)

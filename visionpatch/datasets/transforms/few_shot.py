@@ -26,7 +26,7 @@ class SelectClass(BaseTransform):
     LoadAnnotations.
 
     Raises:
-        BadSampleError: no pixel has the class.
+        BadSampleError: no pixel has the class, and ``class_may_be_absent`` is not set.
         ConfigError: no ``class_id``: the data set is no EpisodeDataset.
     """
 
@@ -35,7 +35,7 @@ class SelectClass(BaseTransform):
             raise ConfigError("SelectClass: there is no class_id; this transform belongs into an EpisodeDataset")
         labels = results["gt_seg_map"]
         mask = (labels == results["class_id"]).astype(np.uint8)
-        if not mask.any():
+        if not mask.any() and not results.get("class_may_be_absent"):
             raise BadSampleError(
                 f"{where(results)}: no pixel of the mask has the class {results['class_id']} "
                 f'("{results.get("class_name", "")}"); was the mask changed, or cut before SelectClass?'
