@@ -31,7 +31,7 @@ def put_beside(query: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     mask, other_mask = (packed["data_samples"].gt_sem_seg.data for packed in (query, other))
     if mask.shape != other_mask.shape:
         raise ConfigError(
-            f"EpisodeDataset: beside_prob puts training pictures side by side, but they are {tuple(mask.shape[1:])} and "
+            f"EpisodeDataset: beside_prob joins training pictures, but these are {tuple(mask.shape[1:])} and "
             f"{tuple(other_mask.shape[1:])}; end the pipeline with one size, by ResizeToCanvas or ForegroundCrop"
         )
     width = mask.shape[2]

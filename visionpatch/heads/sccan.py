@@ -38,8 +38,8 @@ class SCCANHead(FewShotHead):
         depth: blocks of cross attention. num_heads: of each. patch_size: side of a patch on the map.
         mlp_ratio: hidden channels of the blocks' perceptrons, in multiples of C.
         aspp_dilations: of the decoder's parallel 3x3 convolutions.
-        prior_range: what the prior's 0 and 1 become before the query is merged with it. Published: (0, 1). A short training
-            then finds objects by their looks alone and never comes to use the support set; with (-5, 5) it does.
+        prior_range: what the prior's 0 and 1 become before the query is merged with it. Published: (0, 1). A short
+            training then finds objects by their looks alone and never uses the support set; with (-5, 5) it does.
         mid_dropout: probability of dropping a channel of the reduced mid-level maps.
         dropout_ratio: the same before the last convolution.
         ignore_index, loss_decode: as in `FewShotHead`.
