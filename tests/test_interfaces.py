@@ -8,7 +8,7 @@ from visionpatch import registry
 
 NAMES = {
     "MODELS": "AFDNetHead CIoULoss CascadeRCNN CascadeRoIHead Classifier ConvFCBBoxHead CrossEntropyLoss "
-    "CrossFormer DIoULoss DataPreprocessor DependencyViT DescriptorHead Detector DiceLoss "
+    "CrossFormer DIoULoss DataPreprocessor DependencyReader DependencyViT DescriptorHead Detector DiceLoss "
     "EfficientNetLite EfficientNetV2 FCNHead FCNMaskHead FILNetHead FPN FPNHead FasterRCNN "
     "FeaturePyramidFromPlain FewShotDataPreprocessor FewShotSegmentor FocalLoss FourBranchEncoder "
     "GIoULoss GradientNCCHead IoULoss L1Loss LinearClsHead MDFRNHead MLPClsHead MaskRCNN PairEncoder "

@@ -52,9 +52,17 @@ def load_bases(tree: ast.Module) -> list[str]:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=names)
+def test_epochs_end(path):
+    config = load_config(path)
+    if (config.get("train_cfg") or {}).get("type") == "EpochBasedTrainLoop":
+        assert config.train_dataloader.sampler.type == "DefaultSampler"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=names)
 def test_model_has_the_size_the_metafile_states(path):
     config = load_config(path).model  # load_config checks every key
-    for part in (config.backbone, config.backbone.get("trunk", {})):
+    backbone = config.get("backbone") or {}
+    for part in (backbone, backbone.get("trunk", {})):
         part.pop("pretrained", None)
     with torch.device("meta"):
         model = MODELS.build(config)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from mmengine.structures import PixelData
 
-from visionpatch.errors import BadSampleError, DataError
+from visionpatch.errors import BadSampleError, ConfigError, DataError
 from visionpatch.evaluation import PartMetric, SaliencyMetric
 from visionpatch.evaluation.part_metric import agreement, matched_ious
-from visionpatch.evaluation.saliency import THRESHOLDS, f_measure, overlap, precision_recall
+from visionpatch.evaluation.saliency import THRESHOLDS, centred, f_measure, overlap, precision_recall
 from visionpatch.structures import DataSample
 
 TRUTHS = np.array([[1, 1, 0, 0], [1, 0, 0, 0]], bool)
@@ -106,3 +106,15 @@ def test_wrong_samples():
     for metric in (SaliencyMetric(), PartMetric()):
         with pytest.raises(DataError, match="needs gt_sem_seg"):
             metric.check_sample(DataSample())
+
+
+def test_the_centre_as_a_baseline():
+    """Of 1 x 4 pixels, those at 1/8 and 3/8 of the width from the middle: exp(-1/2 (offset / .25)^2)."""
+    values = centred((1, 4), 0.25)
+    assert values[0].tolist() == pytest.approx([math.exp(-1.125), math.exp(-0.125), math.exp(-0.125), math.exp(-1.125)])
+    result = evaluate(SaliencyMetric(centre=0.25), [sample(np.array([0, 1, 255, 0]), pred_saliency=np.zeros(4))])
+    assert result["saliency/IoU"] == 0 and result["saliency/accuracy"] == pytest.approx(66.67)
+    assert all(result[f"saliency/centre_{name}"] == 100 for name in ("maxF", "maxF_mean_pr", "IoU", "accuracy"))
+    assert set(SaliencyMetric(centre=0.25).compute_metrics([])) == {name.split("/")[1] for name in result}
+    with pytest.raises(ConfigError, match="centre = 0"):
+        SaliencyMetric(centre=0)

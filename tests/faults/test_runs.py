@@ -399,6 +399,12 @@ def test_fault_16_no_batch_in_an_epoch(tmp_path: Path) -> None:
     expect("TinyDataset holds no sample" in error_of(DataError, cfg))
 
 
+def test_fault_16_an_epoch_without_end(tmp_path: Path) -> None:
+    cfg = config(tmp_path)
+    cfg.train_dataloader.sampler = dict(type="TrainSampler")
+    expect("the first epoch of EpochBasedTrainLoop" in error_of(ConfigError, cfg))
+
+
 @pytest.mark.parametrize(
     ("trouble", "words"), [("die", "died; often it ran out of memory"), ("hang", "within timeout=2 s")]
 )

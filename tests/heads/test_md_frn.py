@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from visionpatch.backbones import FourBranchEncoder
 from visionpatch.errors import ConfigError
 from visionpatch.heads import MDFRNHead
-from visionpatch.heads.md_frn import MSCRM, SCM
+from visionpatch.heads.md_frn import MSCRM, SCM, averaged
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -201,6 +201,13 @@ class TestDIM:
         head = self.head()
         maps = [noise(2, c, h, w) for c, (h, w) in zip(self.channels, ((17, 5), (8, 2), (3, 1)))]
         assert head(maps, maps)["main"].isfinite().all()
+
+
+@pytest.mark.parametrize("sides", [(16, 16), (8, 8), (4, 2), (17, 5), (24, 8), (16, 4), (12, 20)])
+def test_maps_are_averaged_as_by_the_general_pooling(sides: tuple[int, int]) -> None:
+    x = noise(2, 3, *sides)
+    expected = nn.functional.adaptive_avg_pool2d(x, (min(sides[0], 8), min(sides[1], 8)))
+    torch.testing.assert_close(averaged(x, 8), expected)
 
 
 def test_exchanging_the_spectra_changes_the_score_unless_all_is_shared() -> None:

@@ -23,12 +23,15 @@ FLAGS = {
     "check_resume.py": "config --iterations --breaks --interval --cfg-options",
     "convert_checkpoint.py": "source checkpoint out --trust-checkpoint",
     "what_is.py": "files --keys --config",
+    "benchmark_matching.py": "out --only --seeds --table --cfg-options",
     "make_sample_dataset.py": "out --seed --train --val --size",
     "make_patch_manifest.py": "root out --splits --test-only --test-share --val-share --gap --one-group --max-patches "
     "--seed --synthetic --thermal-bits",
     "few_shot_demo.py": "query --support --image --support-file --mask --box --polygon --mask-value --class-name "
     "--config --weights --device --save-support --out-dir --opacity --trust-checkpoint",
     "dependency_demo.py": "image config --weights --device --out-dir --parts --saliency --opacity --trust-checkpoint",
+    "matching_demo.py": "visible thermal --point --grid --config --weights --device --radius --step --shift "
+    "--tolerance --share --out-dir --trust-checkpoint",
     "image_demo.py": "image config --weights --device --out-dir --opacity --score-thr --trust-checkpoint",
 }
 
@@ -58,7 +61,14 @@ def test_values() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["tools/train.py", "tools/what_is.py", "demo/image_demo.py", "demo/few_shot_demo.py", "demo/dependency_demo.py"],
+    [
+        "tools/train.py",
+        "tools/what_is.py",
+        "demo/image_demo.py",
+        "demo/few_shot_demo.py",
+        "demo/dependency_demo.py",
+        "demo/matching_demo.py",
+    ],
 )
 def test_help_imports_nothing_heavy(path: str) -> None:
     """The heavy libraries are imported after the command line is read."""

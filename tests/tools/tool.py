@@ -23,11 +23,13 @@ TOOLS = [
     "tools/check_resume.py",
     "tools/convert_checkpoint.py",
     "tools/what_is.py",
+    "tools/benchmark_matching.py",
     "tools/dataset_converters/make_sample_dataset.py",
     "tools/dataset_converters/make_patch_manifest.py",
     "demo/image_demo.py",
     "demo/few_shot_demo.py",
     "demo/dependency_demo.py",
+    "demo/matching_demo.py",
 ]
 
 

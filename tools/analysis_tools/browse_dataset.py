@@ -63,12 +63,13 @@ def draw_packed(packed: dict, metainfo: dict, evaluated: bool = False) -> Any:
     import cv2
     import numpy as np
 
-    from visionpatch.visualization import draw_objects, draw_segmentation
+    from visionpatch.visualization import draw_objects, draw_patches, draw_segmentation
 
-    image = packed["inputs"].numpy().transpose(1, 2, 0)
-    if image.dtype != np.uint8:
-        image = (image.astype(np.float32) * (255 / max(1, image.max()))).astype(np.uint8)
-    image, sample = np.ascontiguousarray(image), packed["data_samples"]
+    sample = packed["data_samples"]
+    if isinstance(packed["inputs"], dict):  # two patches
+        patches = [eight_bits(packed["inputs"][name].numpy()[0]) for name in ("visible", "thermal")]
+        return draw_patches(*patches, int(sample.gt_label))
+    image = np.ascontiguousarray(eight_bits(packed["inputs"].numpy().transpose(1, 2, 0)))
     if "gt_instances" in sample:
         if evaluated:
             image = cv2.resize(image, sample.ori_shape[1::-1])
@@ -83,6 +84,11 @@ def draw_packed(packed: dict, metainfo: dict, evaluated: bool = False) -> Any:
     if labels.shape != image.shape[:2] and "img_shape" in sample:  # of the file, and the picture lies in a canvas
         image = np.ascontiguousarray(image[: sample.img_shape[0], : sample.img_shape[1]])
     return draw_segmentation(image, labels, classes, palette)
+
+
+def eight_bits(image: Any) -> Any:
+    """An array as uint8; another type is scaled to its greatest value."""
+    return image if image.dtype == "uint8" else (image.astype("float32") * (255 / max(1, image.max()))).astype("uint8")
 
 
 if __name__ == "__main__":

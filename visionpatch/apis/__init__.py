@@ -12,6 +12,7 @@ _WHERE = {
     "DependencyInferencer": "dependency",
     "DetectionInferencer": "detection",
     "FewShotInferencer": "few_shot",
+    "MatchingInferencer": "matching",
     "SegmentationInferencer": "segmentation",
 }
 __all__ = sorted(_WHERE)

@@ -117,7 +117,8 @@ def build_inferencer(
     heads = ", ".join(head for kind in kinds for head in kind.heads)
     raise ConfigError(
         f"{cfg.filename}: only models with {heads} are drawn; a FewShotSegmentor needs annotated pictures as well: "
-        "FewShotInferencer, demo/few_shot_demo.py"
+        "FewShotInferencer, demo/few_shot_demo.py; a PatchMatcher needs two pictures: MatchingInferencer, "
+        "demo/matching_demo.py"
     )
 
 

@@ -18,7 +18,7 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch import Tensor
 
 from visionpatch import random_state
-from visionpatch.engine.loading import batches, build_loader, endless, set_epoch
+from visionpatch.engine.loading import batches, build_loader, endless, is_infinite, set_epoch
 from visionpatch.engine.processes import buffers_of_first
 from visionpatch.engine.stopping import StopRequest
 from visionpatch.errors import ConfigError
@@ -81,6 +81,11 @@ class EpochBasedTrainLoop(ResumableLoop, BaseEpochLoop):
             raise ConfigError(
                 f"train_dataloader: an epoch of {len(self.dataloader.dataset)} samples has no batch of "
                 f"{self.dataloader.batch_size} with drop_last; lower batch_size"
+            )
+        if is_infinite(self.dataloader):
+            raise ConfigError(
+                "train_dataloader.sampler never ends, and so would the first epoch of EpochBasedTrainLoop; set "
+                'sampler=dict(type="DefaultSampler", shuffle=True), or count iterations (IterBasedTrainLoop)'
             )
 
     def run(self) -> torch.nn.Module:

@@ -7,7 +7,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from numpy import ndarray
 
-from visionpatch.errors import BadSampleError, DataError
+from visionpatch.errors import BadSampleError, ConfigError, DataError
 from visionpatch.registry import METRICS
 from visionpatch.structures import DataSample
 
@@ -29,18 +29,30 @@ class SaliencyMetric(BaseMetric):
 
     Args:
         ignore_index: label of the pixels that count nowhere.
+        centre: also measure, under names that begin with ``centre_``, a map that knows no picture: a Gaussian at the
+            centre, 1 there, whose standard deviations are this share of the picture's sides. What photographers put in
+            the middle makes it hard to beat. None leaves it out.
         collect_device: "cpu" or "gpu", where the ranks' results are gathered.
         prefix: put in front of the result names; None: "saliency".
 
     Raises:
+        ConfigError: a `centre` that is not positive.
         BadSampleError: a sample without prediction or truth, of different sizes, or a value outside 0..1.
     """
 
     default_prefix = "saliency"
 
-    def __init__(self, ignore_index: int = 255, collect_device: str = "cpu", prefix: str | None = None) -> None:
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        centre: float | None = None,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.ignore_index = ignore_index
+        if centre is not None and not centre > 0:
+            raise ConfigError(f"SaliencyMetric: centre = {centre}; expected a positive share of the sides, or None")
+        self.ignore_index, self.centre = ignore_index, centre
 
     def check_sample(self, sample: DataSample) -> None:
         """Refuse a data set without label maps before any time is spent on it.
@@ -57,22 +69,42 @@ class SaliencyMetric(BaseMetric):
             prediction, truth = pair_of_maps(sample, "pred_saliency")
             if not (prediction.min() >= 0 and prediction.max() <= 1):
                 raise BadSampleError(f"{place_of(sample)}: pred_saliency must be in 0..1, without nan")
+            maps = [prediction] if self.centre is None else [prediction, centred(prediction.shape, self.centre)]
             valid = truth != self.ignore_index
-            prediction, truth = prediction[valid], truth[valid] != 0
-            curve = precision_recall(prediction, truth, THRESHOLDS)
-            self.results.append((curve, *overlap(prediction > 0.5, truth)))
+            self.results.append([compared(one[valid], truth[valid] != 0) for one in maps])
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        if not results:
-            return dict.fromkeys(("maxF", "maxF_mean_pr", "IoU", "accuracy"), float("nan"))
-        curves = np.stack([curve for curve, _, _ in results])  # (images, 2, T)
-        values = dict(
-            maxF=f_measure(curves[:, 0], curves[:, 1]).mean(0).max(),
-            maxF_mean_pr=f_measure(*curves.mean(0)).max(),
-            IoU=np.mean([iou for _, iou, _ in results]),
-            accuracy=np.mean([accuracy for _, _, accuracy in results]),
-        )
-        return {name: round(100 * float(value), 2) for name, value in values.items()}
+        prefixes = ("",) if self.centre is None else ("", "centre_")
+        values: dict[str, float] = {}
+        for index, prefix in enumerate(prefixes):
+            means = averaged([result[index] for result in results])
+            values |= {prefix + name: round(100 * value, 2) for name, value in means.items()}
+        return values
+
+
+def compared(prediction: ndarray, truth: ndarray) -> tuple[ndarray, float, float]:
+    """Values (n,) and truths (n,) bool to precision and recall (2, T), IoU and accuracy."""
+    return precision_recall(prediction, truth, THRESHOLDS), *overlap(prediction > 0.5, truth)
+
+
+def averaged(results: Sequence[tuple[ndarray, float, float]]) -> dict[str, float]:
+    """The metric's results as fractions, of what `compared` gave for each image."""
+    if not results:
+        return dict.fromkeys(("maxF", "maxF_mean_pr", "IoU", "accuracy"), float("nan"))
+    curves = np.stack([curve for curve, _, _ in results])  # (images, 2, T)
+    return dict(
+        maxF=float(f_measure(curves[:, 0], curves[:, 1]).mean(0).max()),
+        maxF_mean_pr=float(f_measure(*curves.mean(0)).max()),
+        IoU=float(np.mean([iou for _, iou, _ in results])),
+        accuracy=float(np.mean([accuracy for _, _, accuracy in results])),
+    )
+
+
+def centred(shape: tuple[int, ...], deviation: float) -> ndarray:
+    """A Gaussian (H, W) around the centre, 1 there, with `deviation` times each side as its standard deviations."""
+    offsets = [(np.arange(side) + 0.5) / side - 0.5 for side in shape]
+    row, column = (np.exp(-0.5 * (offset / deviation) ** 2) for offset in offsets)
+    return row[:, None] * column
 
 
 def precision_recall(prediction: ndarray, truth: ndarray, thresholds: ndarray) -> ndarray:

@@ -127,9 +127,18 @@ class MDFRNHead(MatchingHead):
 
     def _stack(self, maps: Sequence[Tensor]) -> Tensor:
         """(B, d, h_k, w_k) of K scales -> (B, K, d, m, m): averaged where larger, interpolated where smaller."""
-        m = self.map_size
-        small = [F.adaptive_avg_pool2d(x, (min(x.shape[2], m), min(x.shape[3], m))) for x in maps]
-        return torch.stack([resize(x, (m, m)) for x in small], 1)
+        side = (self.map_size, self.map_size)
+        return torch.stack([resize(averaged(x, self.map_size), side) for x in maps], 1)
+
+
+def averaged(x: Tensor, side: int) -> Tensor:
+    """(B, d, h, w) -> at most `side` x `side`, by means; the usual window without the slow general pooling."""
+    h, w = x.shape[2:]
+    if h <= side and w <= side:
+        return x
+    if h % side == 0 and w % side == 0:
+        return F.avg_pool2d(x, (h // side, w // side))
+    return F.adaptive_avg_pool2d(x, (min(h, side), min(w, side)))
 
 
 class SCM(nn.Module):

@@ -3,6 +3,7 @@
 from visionpatch.models.batch_augment import BatchAugment, CutMix, Mixup
 from visionpatch.models.classifier import Classifier
 from visionpatch.models.data_preprocessor import DataPreprocessor, FewShotDataPreprocessor
+from visionpatch.models.dependency_reader import DependencyReader
 from visionpatch.models.detector import Detector
 from visionpatch.models.few_shot_segmentor import FewShotSegmentor
 from visionpatch.models.patch_matcher import PatchMatcher
@@ -14,6 +15,7 @@ __all__ = [
     "Classifier",
     "CutMix",
     "DataPreprocessor",
+    "DependencyReader",
     "Detector",
     "FewShotDataPreprocessor",
     "FewShotSegmentor",

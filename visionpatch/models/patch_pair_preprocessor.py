@@ -70,6 +70,10 @@ class PatchPairPreprocessor(BaseDataPreprocessor):
                 raise BadSampleError(
                     f"{_where(samples, number)}: {spectrum} patch of {patch.dtype}, expected uint8 or uint16"
                 )
+        return self.normalise(patches)
+
+    def normalise(self, patches: Sequence[Tensor] | Tensor) -> Tensor:
+        """Patches or whole pictures (C, h, w) of one size, C = 1 or 3 (BGR), each by itself: (N, 1, h, w) float32."""
         batch = torch.stack([self._grey(patch) for patch in patches])
         if self.input_norm == "standardize":
             mean, spread = batch.mean((1, 2, 3), keepdim=True), batch.std((1, 2, 3), correction=0, keepdim=True)

@@ -37,12 +37,12 @@ def draw_tree(
     rows, columns = np.divmod(np.arange(len(parent)), grid[1])
     centres = (np.stack([columns, rows], 1) + 0.5) * stride * factor  # (N, 2) x y
     points = np.rint(centres).clip(0, np.array(picture.shape[1::-1]) - 1).astype(int)
-    shades = (255 * (1 - np.minimum(depth, 20) / 20)).astype(np.uint8)
-    colours = cv2.applyColorMap(shades[:, None], cv2.COLORMAP_PLASMA)[:, 0].tolist()
-    thick = max(1, stride * factor // 12)
+    near = 1 - depth / max(int(depth.max()), 4)  # (N,), 1 at the root
+    colours = cv2.applyColorMap((255 * near).astype(np.uint8)[:, None], cv2.COLORMAP_PLASMA)[:, 0].tolist()
+    thick = max(1, stride * factor // 16)
     for token in np.argsort(-depth, kind="stable"):  # near the root on top
         start, end = tuple(map(int, points[token])), tuple(map(int, points[parent[token]]))
-        width = max(1, round(thick * (1 - min(int(depth[token]), 12) / 16)))
+        width = max(1, round(thick * near[token] ** 2))
         cv2.line(picture, start, end, colours[token], width, cv2.LINE_AA)
         cv2.circle(picture, start, max(2, width + 1), colours[token], cv2.FILLED, cv2.LINE_AA)
     root = tuple(map(int, points[int(np.flatnonzero(depth == 0)[0])]))

@@ -1,4 +1,4 @@
-"""COCO-20i on the 318 COCO pictures of data/coco_small, at 320 x 320: the pictures without a novel class train, those with
+"""COCO-20i on the 318 COCO pictures of data/coco_small, at 480 x 480: the pictures without a novel class train, those with
 one test, of both annotation files together, so none does both. An experiment sets `fold` (0 to 3) and `shot` and passes
 them on.
 
@@ -21,12 +21,12 @@ label = [dict(type="LoadAnnotations"), dict(type="SelectClass")]
 train_pipeline = [
     dict(type="LoadImage"),
     *label,
-    dict(type="ResizeToCanvas", size=320),
     dict(type="RandomFlip", prob=0.5),
+    dict(type="ResizeToCanvas", size=480),
     dict(type="PackInputs"),
 ]
-test_pipeline = [dict(type="LoadImage"), dict(type="ResizeToCanvas", size=320), *label, dict(type="PackInputs")]
-support_pipeline = [dict(type="LoadImage"), *label, dict(type="ResizeToCanvas", size=320), dict(type="PackInputs")]
+test_pipeline = [dict(type="LoadImage"), dict(type="ResizeToCanvas", size=480), *label, dict(type="PackInputs")]
+support_pipeline = [dict(type="LoadImage"), *label, dict(type="ResizeToCanvas", size=480), dict(type="PackInputs")]
 train_dataloader = dict(
     batch_size=8,
     num_workers=0,
@@ -38,6 +38,7 @@ train_dataloader = dict(
         split="interleaved",
         shot=1,
         rare_classes="drop",
+        beside_prob=0.7,
         pipeline=train_pipeline,
     ),
 )

@@ -23,7 +23,7 @@ train_dataloader = dict(
     num_workers=8,
     persistent_workers=True,
     drop_last=True,
-    sampler=dict(type="TrainSampler"),
+    sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(type="ImageFolderDataset", data_root="data/imagenet/train", pipeline=train_pipeline),
 )
 val_dataloader = dict(

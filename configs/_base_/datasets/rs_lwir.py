@@ -9,7 +9,8 @@ image without common pixels, the same image at least 30 pixels away). Testing: s
 the main figure is the mean of FPR95 on R and S. The epoch to keep is chosen on `roadscene_val`, never on a test set. Across
 domains: `test_dataloader.dataset.manifest="data/rs_lwir/msrs_test.csv"`.
 """
-pictures, manifests = "data/lwir_visible", "data/rs_lwir"
+pictures = "data/lwir_visible"
+manifests = "data/rs_lwir"
 train_pipeline = [dict(type="LoadPatchPair", size=64), dict(type="AugmentPatchPair"), dict(type="PackPatchPair")]
 test_pipeline = [dict(type="LoadPatchPair", size=64), dict(type="PackPatchPair")]
 train_dataloader = dict(
