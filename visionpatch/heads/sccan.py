@@ -39,7 +39,7 @@ class SCCANHead(FewShotHead):
         mlp_ratio: hidden channels of the blocks' perceptrons, in multiples of C.
         aspp_dilations: of the decoder's parallel 3x3 convolutions.
         prior_range: what the prior's 0 and 1 become before the query is merged with it. Published: (0, 1). A short
-            training then finds objects by their looks alone and never uses the support set; with (-5, 5) it does.
+            training then mostly finds what stands out, whatever the support set; (-5, 5) gives the prior weight.
         mid_dropout: probability of dropping a channel of the reduced mid-level maps.
         dropout_ratio: the same before the last convolution.
         ignore_index, loss_decode: as in `FewShotHead`.
