@@ -22,7 +22,7 @@ ALLOWED = {
     "layers": BASE | {"ops"},
     "backbones": BASE | {"ops", "layers", "converters"},
     "necks": BASE | {"ops", "layers"},
-    "losses": BASE | {"ops", "layers"},
+    "losses": BASE | {"ops", "layers", "converters"},
     "heads": BASE | {"ops", "layers", "losses"},
     "models": BASE | {"ops", "layers", "backbones", "necks", "losses", "heads"},
     "converters": BASE,

@@ -10,11 +10,11 @@ NAMES = {
     "MODELS": "AFDNetHead CIoULoss CascadeRCNN CascadeRoIHead Classifier ConvFCBBoxHead CrossEntropyLoss "
     "CrossFormer DIoULoss DataPreprocessor DependencyReader DependencyViT DescriptorHead Detector DiceLoss "
     "EfficientNetLite EfficientNetV2 FCNHead FCNMaskHead FILNetHead FPN FPNHead FasterRCNN "
-    "FeaturePyramidFromPlain FewShotDataPreprocessor FewShotSegmentor FocalLoss FourBranchEncoder "
-    "GIoULoss GradientNCCHead IoULoss L1Loss LinearClsHead MDFRNHead MLPClsHead MaskRCNN PairEncoder "
-    "PatchEncoder PatchMatcher PatchPairPreprocessor PriorHead PrototypeHead RPNHead ResNet RetinaHead "
+    "FeatureDistance FeaturePyramidFromPlain FewShotDataPreprocessor FewShotSegmentor FocalLoss FourBranchEncoder "
+    "GIoULoss GradientNCCHead ImageTokenizer IoULoss L1Loss LPIPS LinearClsHead MDFRNHead MLPClsHead MaskRCNN "
+    "PairEncoder PatchEncoder PatchMatcher PatchPairPreprocessor PriorHead PrototypeHead RPNHead ResNet RetinaHead "
     "RetinaNet RoIAlign SAGViT SCCANHead SIFTHead Segmentor Shared2FCBBoxHead SiameseHead "
-    "SingleRoIExtractor SmoothL1Loss StandardRoIHead TwoChannelHead UPerHead",
+    "SingleRoIExtractor SmoothL1Loss StandardRoIHead TokenizerLoss TwoChannelHead UPerHead",
     "TASK_UTILS": "AnchorGenerator CutMix DeltaXYWHBBoxCoder MaxIoUAssigner Mixup PseudoSampler RandomSampler",
     "DATASETS": "ADE20KDataset COCOStuffDataset CamVidDataset CityscapesDataset CocoDataset CocoSegDataset "
     "ConcatDataset EpisodeDataset FolderDataset ImageFolderDataset LabelMeDataset ListFileDataset "

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from golden import crossformer, detection, detectors, few_shot, heads, metrics, ops, sag_vit, sccan
+from golden import crossformer, detection, detectors, few_shot, heads, metrics, movq, ops, sag_vit, sccan
 from golden.rule import draw, fill
 
 BAR = 1e-4
 BARS = {"prior": 1e-3}  # of single outputs; the prior mask is stretched to 0..1, which amplifies rounding
-PARTS = (crossformer, heads, detection, detectors, metrics, ops, few_shot, sccan, sag_vit)
+PARTS = (crossformer, heads, detection, detectors, metrics, ops, few_shot, sccan, sag_vit, movq)
 ADAPTERS: dict[str, Callable] = {name: adapter for part in PARTS for name, adapter in part.ADAPTERS.items()}
 
 

@@ -5,22 +5,26 @@
     python tools/convert_checkpoint.py efficientnet_v2 efficientnet_v2_s-dd5fe13b.pth v2s.pth  # as torchvision names it
     python tools/convert_checkpoint.py sag_vit SAG-ViT_GTSRB.pth sag_vit.pth
     python tools/convert_checkpoint.py sccan train_epoch_87_0.6753.pth sccan.pth  # or resnet50_v2.pth, its backbone
+    python tools/convert_checkpoint.py movq movqgan_67M.ckpt movq.pth  # or of diffusers; movq_ema: moving averages
+    python tools/convert_checkpoint.py movq_to_diffusers movq.pth diffusion_pytorch_model.safetensors  # or movq_to_sber
     python tools/convert_checkpoint.py plain work_dirs/NAME/iter_1000.pth model.safetensors
 
 The result holds `state_dict` alone, with the names of our models (`backbone.*`, `head.fc.*`, `neck.*`, `decode_head.*`
 ...); give it to tools/test.py, `load_from`, or `init_cfg=dict(type="Pretrained", checkpoint=..., prefix="backbone.")`.
-`plain` keeps the names as they are. Files are read and written as .pth or .safetensors. A name that the published
-model does not have is an error.
+`plain` keeps the names as they are; `movq_to_diffusers` and `movq_to_sber` go the other way. Files are read and
+written as .pth or .safetensors. A name that the published model does not have is an error.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from visionpatch.apis import cli
 from visionpatch.errors import WeightsError
 
-SOURCES = ("crossformer", "efficientnet_lite", "efficientnet_v2", "sag_vit", "sccan", "plain")
+SOURCES = ("crossformer", "efficientnet_lite", "efficientnet_v2", "sag_vit", "sccan", "movq",
+           "movq_ema", "movq_to_sber", "movq_to_diffusers", "plain")  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def convert(source: str, checkpoint: str) -> dict:
     """The state dict of our model, from a published file or an installed package."""
-    from visionpatch.converters import crossformer, efficientnet_lite, efficientnet_v2, sag_vit, sccan
+    from visionpatch.converters import crossformer, efficientnet_lite, efficientnet_v2, movq, sag_vit, sccan
     from visionpatch.engine.checkpoint import fetch_checkpoint, state_dict_of
 
     if source == "efficientnet_lite" and not Path(checkpoint).exists():
@@ -54,6 +58,10 @@ def convert(source: str, checkpoint: str) -> dict:
         efficientnet_v2=efficientnet_v2.convert,
         sag_vit=sag_vit.convert,
         sccan=sccan.convert,
+        movq=movq.convert,
+        movq_ema=partial(movq.convert, ema=True),
+        movq_to_sber=movq.to_sber,
+        movq_to_diffusers=movq.to_diffusers,
         plain=dict,
     )
     state = state_dict_of(fetch_checkpoint(checkpoint))

@@ -57,7 +57,8 @@ class OptimizerPerPart:
                 parts = entry.get("parts", "the rest of the model")
                 raise ConfigError(f"optim_wrapper.{name}: no parameter that trains in {parts}")
             optimizer = OPTIMIZERS.build(dict(entry["optimizer"]), default_args=dict(params=parameters))
-            wrappers[name] = OptimWrapper(optimizer, clip_grad=entry.get("clip_grad"))
+            clip = entry.get("clip_grad")
+            wrappers[name] = OptimWrapper(optimizer, clip_grad=clip and dict(clip))  # it takes `type` out
         return JointOptimWrapper(**wrappers)
 
     def _owner(self, parameter: str) -> str:

@@ -5,6 +5,8 @@ from visionpatch.losses.dice import DiceLoss
 from visionpatch.losses.focal import FocalLoss
 from visionpatch.losses.iou import BoxLoss, CIoULoss, DIoULoss, GIoULoss, IoULoss
 from visionpatch.losses.l1 import L1Loss, SmoothL1Loss
+from visionpatch.losses.perceptual import LPIPS, FeatureDistance
+from visionpatch.losses.tokenizer import TokenizerLoss
 
 __all__ = [
     "BoxLoss",
@@ -12,9 +14,12 @@ __all__ = [
     "CrossEntropyLoss",
     "DIoULoss",
     "DiceLoss",
+    "FeatureDistance",
     "FocalLoss",
     "GIoULoss",
     "IoULoss",
     "L1Loss",
+    "LPIPS",
     "SmoothL1Loss",
+    "TokenizerLoss",
 ]

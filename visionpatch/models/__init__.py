@@ -6,6 +6,7 @@ from visionpatch.models.data_preprocessor import DataPreprocessor, FewShotDataPr
 from visionpatch.models.dependency_reader import DependencyReader
 from visionpatch.models.detector import Detector
 from visionpatch.models.few_shot_segmentor import FewShotSegmentor
+from visionpatch.models.image_tokenizer import ImageTokenizer
 from visionpatch.models.patch_matcher import PatchMatcher
 from visionpatch.models.patch_pair_preprocessor import PatchPairPreprocessor
 from visionpatch.models.segmentor import Segmentor
@@ -19,6 +20,7 @@ __all__ = [
     "Detector",
     "FewShotDataPreprocessor",
     "FewShotSegmentor",
+    "ImageTokenizer",
     "Mixup",
     "PatchPairPreprocessor",
     "PatchMatcher",
