@@ -22,9 +22,10 @@ from visionpatch.datasets import (
 from visionpatch.datasets.checking import check_dataset
 from visionpatch.datasets.sample_set import CLASSES, make_sample_dataset
 from visionpatch.datasets.transforms import LoadAnnotations, LoadImage, ResizeEdge
-from visionpatch.errors import BadSampleError, ConfigError, DataError
+from visionpatch.engine.state_dicts import load_state
+from visionpatch.errors import BadSampleError, ConfigError, DataError, WeightsError
 from visionpatch.evaluation import FPR95, Accuracy, IoUMetric
-from visionpatch.models import PatchMatcher
+from visionpatch.models import ImageTokenizer, PatchMatcher
 from visionpatch.registry import MODELS
 from visionpatch.structures import DataSample
 
@@ -518,13 +519,34 @@ def test_fault_23_a_test_set_of_one_label(label):
     expect("set R, scene street" in text and "needs both" in text and "\n" not in text, text)
 
 
-@pytest.mark.parametrize(
-    "kind, word, demand",
-    [
-        ("tokenizer", "Token", "sizes the stride does not divide, indices outside the codebook, another codebook"),
-    ],
-)
-def test_fault_23(kind, word, demand):
-    if not any(word in name for name in MODELS.module_dict):
-        pytest.skip(f"no {kind} is registered yet")
-    pytest.fail(f"a {kind} exists: test here {demand}")
+def tokenizer(**kwargs):
+    small = dict(channels=8, channel_mult=(1, 2), num_res_blocks=1, attn_levels=(1,), num_groups=4, codebook_size=16)
+    return ImageTokenizer(**small | kwargs).eval()
+
+
+def test_fault_23_pictures_whose_sides_the_stride_does_not_divide():
+    net, picture = tokenizer(), torch.rand(1, 3, 9, 13)
+    codes = net.encode(picture)
+    expect(codes.shape == (1, 5, 7, 1), str(codes.shape))
+    expect(net.decode(codes, (9, 13)).shape == (1, 3, 9, 13), "cropped to the picture")
+    with pytest.raises(DataError) as error:
+        net.decode(codes, (9, 11))
+    text = str(error.value)
+    expect("(9, 11)" in text and "(10, 14)" in text and "\n" not in text, text)
+
+
+def test_fault_23_codes_outside_of_the_codebook():
+    codes = torch.zeros(1, 2, 3, 1, dtype=torch.int64)
+    for wrong in (16, -1):
+        codes[0, 1, 2, 0] = wrong
+        with pytest.raises(DataError) as error:
+            tokenizer().decode(codes)
+        text = str(error.value)
+        expect(f"code {wrong} " in text and "(0, 1, 2, 0)" in text and "0 to 15" in text and "\n" not in text, text)
+
+
+def test_fault_23_a_checkpoint_with_another_codebook():
+    with pytest.raises(WeightsError) as error:
+        load_state(tokenizer(), tokenizer(codebook_size=32).state_dict(), "wide.pth", complete=True)
+    text = str(error.value)
+    expect("wide.pth" in text and "quantizer.embedding.weight (32, 4) for (16, 4)" in text, text)
