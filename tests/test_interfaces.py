@@ -7,17 +7,18 @@ import pytest
 from visionpatch import registry
 
 NAMES = {
-    "MODELS": "AFDNetHead CIoULoss CascadeRCNN CascadeRoIHead Classifier ConvFCBBoxHead CrossEntropyLoss "
-    "CrossFormer DIoULoss DataPreprocessor DependencyReader DependencyViT DescriptorHead Detector DiceLoss "
-    "EfficientNetLite EfficientNetV2 FCNHead FCNMaskHead FILNetHead FPN FPNHead FasterRCNN "
-    "FeatureDistance FeaturePyramidFromPlain FewShotDataPreprocessor FewShotSegmentor FocalLoss FourBranchEncoder "
-    "GIoULoss GradientNCCHead ImageTokenizer IoULoss L1Loss LPIPS LinearClsHead MDFRNHead MLPClsHead MaskRCNN "
-    "PairEncoder PatchEncoder PatchMatcher PatchPairPreprocessor PriorHead PrototypeHead RPNHead ResNet RetinaHead "
-    "RetinaNet RoIAlign SAGViT SCCANHead SIFTHead Segmentor Shared2FCBBoxHead SiameseHead "
-    "SingleRoIExtractor SmoothL1Loss StandardRoIHead TokenizerLoss TwoChannelHead UPerHead",
+    "MODELS": "AFDNetHead BackboneFeatures CIoULoss CascadeRCNN CascadeRoIHead Classifier ConvFCBBoxHead "
+    "CrossEntropyLoss CrossFormer DIoULoss DataPreprocessor DependencyReader DependencyViT DescriptorHead Detector "
+    "DiceLoss EfficientNetLite EfficientNetV2 FCNHead FCNMaskHead FILNetHead FPN FPNHead FasterRCNN FeatureDistance "
+    "FeaturePyramidFromPlain FewShotDataPreprocessor FewShotSegmentor FocalLoss FourBranchEncoder GIoULoss "
+    "GradientNCCHead ImageTokenizer InceptionFeatures IoULoss L1Loss LPIPS LinearClsHead MDFRNHead MLPClsHead "
+    "MaskRCNN MaskedTokenGenerator MaskedTokenTransformer PairEncoder PatchEncoder PatchMatcher "
+    "PatchPairPreprocessor PriorHead PrototypeHead RPNHead ResNet RetinaHead RetinaNet RoIAlign SAGViT SCCANHead "
+    "SIFTHead Segmentor Shared2FCBBoxHead SiameseHead SingleRoIExtractor SmoothL1Loss StandardRoIHead TokenizerLoss "
+    "TwoChannelHead UPerHead",
     "TASK_UTILS": "AnchorGenerator CutMix DeltaXYWHBBoxCoder MaxIoUAssigner Mixup PseudoSampler RandomSampler",
     "DATASETS": "ADE20KDataset COCOStuffDataset CamVidDataset CityscapesDataset CocoDataset CocoSegDataset "
-    "ConcatDataset EpisodeDataset FolderDataset ImageFolderDataset LabelMeDataset ListFileDataset "
+    "ConcatDataset EpisodeDataset FolderDataset ImageDataset ImageFolderDataset LabelMeDataset ListFileDataset "
     "MultiImageMixDataset PascalVOCDataset PatchPairDataset PatchPairTrainDataset RepeatDataset "
     "SegmentationDataset VOCDetectionDataset VisLwirDataset VisNirDataset",
     "DATA_SAMPLERS": "AspectRatioBatchSampler DefaultSampler InfiniteSampler TrainSampler",
@@ -26,8 +27,8 @@ NAMES = {
     "PackPatchPair PackSegInputs Pad PhotoMetricDistortion RandAugment RandomChoice RandomChoiceResize "
     "RandomCrop RandomErasing RandomFlip RandomGaussianBlur RandomResize RandomResizedCrop RandomRotate "
     "RandomScale Resize ResizeEdge ResizeToCanvas SelectClass",
-    "METRICS": "Accuracy CocoMetric FPR95 FewShotMetric IoUMetric PartMetric SaliencyMetric SingleLabelMetric "
-    "VOCMetric",
+    "METRICS": "Accuracy CocoMetric CodebookUsage FPR95 FewShotMetric FrechetDistance ImageQuality IoUMetric "
+    "PartMetric PerceptualDistance SaliencyMetric SingleLabelMetric VOCMetric",
 }
 PACKAGES = ("backbones", "necks", "heads", "losses", "models", "datasets", "datasets.transforms", "evaluation")
 

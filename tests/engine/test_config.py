@@ -89,6 +89,16 @@ def test_valid_config_gets_scope_and_work_dir(tmp_path: Path) -> None:
             "'TinyAcuracy'",
             'val_evaluator.type = "TinyAcuracy" is not registered; did you mean "TinyAccuracy"',
         ),
+        (
+            "dict(type='TinyAccuracy')",
+            "dict(type='FrechetDistance', extractor=dict(type='BackboneFeatures', siz=64))",
+            'val_evaluator.extractor.siz is not an argument of BackboneFeatures; did you mean "size"',
+        ),
+        (
+            "dict(type='TinyAccuracy')",
+            "[dict(type='PerceptualDistance', distance=dict(type='LPIP'))]",
+            'val_evaluator.0.distance.type = "LPIP" is not registered; did you mean "LPIPS"',
+        ),
         ("width = 8", "width = 8; sky = dict(type='Unused')", 'sky = dict(type="Unused", ...) is read by nothing'),
         ("backbone=dict(type='TinyBackbone', width=width)", "", "model (TinySegmentor) needs backbone"),
         (

@@ -25,7 +25,7 @@ from visionpatch.datasets.transforms import LoadAnnotations, LoadImage, ResizeEd
 from visionpatch.engine.state_dicts import load_state
 from visionpatch.errors import BadSampleError, ConfigError, DataError, WeightsError
 from visionpatch.evaluation import FPR95, Accuracy, IoUMetric
-from visionpatch.models import ImageTokenizer, PatchMatcher
+from visionpatch.models import ImageTokenizer, MaskedTokenGenerator, PatchMatcher
 from visionpatch.registry import MODELS
 from visionpatch.structures import DataSample
 
@@ -550,3 +550,45 @@ def test_fault_23_a_checkpoint_with_another_codebook():
         load_state(tokenizer(), tokenizer(codebook_size=32).state_dict(), "wide.pth", complete=True)
     text = str(error.value)
     expect("wide.pth" in text and "quantizer.embedding.weight (32, 4) for (16, 4)" in text, text)
+
+
+def generator():
+    shape = dict(codebook_size=16, map_size=(4, 4), channels=8, depth=1, num_heads=2, mlp_channels=8, num_classes=3)
+    return MaskedTokenGenerator(tokenizer(), dict(type="MaskedTokenTransformer", **shape)).eval()
+
+
+def generator_refuses(run, *parts):
+    """`run` fails in one line that holds every part."""
+    with pytest.raises(DataError) as error:
+        run()
+    text = str(error.value)
+    expect(all(part in text for part in parts) and "\n" not in text, text)
+
+
+@pytest.mark.parametrize("wrong", [17, -1])
+def test_fault_23_a_transformer_given_codes_outside_of_the_codebook(wrong):
+    codes = torch.full((1, 4, 4, 1), 16)  # hidden: no fault
+    codes[0, 2, 3, 0] = wrong
+    generator_refuses(lambda: generator().transformer(codes), f"code {wrong} ", "(0, 2, 3, 0)", "0 to 15")
+
+
+@pytest.mark.parametrize("size", [(8, 10), (6, 8), (16, 16)])
+def test_fault_23_pictures_whose_codes_are_no_map_of_the_transformer(size):
+    net, picture = generator(), torch.zeros(1, 3, *size)
+    sample, mask = DataSample(gt_label=torch.tensor([0])), torch.ones(1, *size, dtype=torch.bool)
+    found = f"({size[0] // 2}, {size[1] // 2})"
+    for run in (lambda: net(picture, [sample], mode="loss"), lambda: net(picture), lambda: net.inpaint(picture, mask)):
+        generator_refuses(run, found, "map_size = (4, 4)", "(B, 3, 8, 8)")
+
+
+@pytest.mark.parametrize("mode", ["loss", "predict"])
+def test_fault_23_a_generator_of_classes_given_none_or_a_wrong_one(mode):
+    net, pictures = generator(), torch.zeros(2, 3, 8, 8)
+    samples = [DataSample(metainfo=dict(img_path=f"{name}.png"), gt_label=torch.tensor([0])) for name in "ab"]
+    for label in (3, -1):
+        samples[1].gt_label = torch.tensor([label])
+        generator_refuses(lambda: net(pictures, samples, mode=mode), "b.png: ", f"label {label}", "labels 0 to 2")
+    del samples[1].gt_label
+    generator_refuses(lambda: net(pictures, samples, mode=mode), "b.png: ", "gt_label")
+    for labels in ([0, 3], [0, -1]):
+        generator_refuses(lambda: net.generate(2, labels), str(labels), "0 to 2")  # noqa: B023

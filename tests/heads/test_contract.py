@@ -15,6 +15,7 @@ from visionpatch.registry import MODELS
 from visionpatch.structures import DataSample
 
 from .test_detection_contract import DETECTION_PARTS
+from .test_masked_token import GENERATIVE
 from .test_patch_matching import MATCHING
 from .test_sccan import FEW_SHOT
 
@@ -32,7 +33,7 @@ REGISTERED = {
     name for name, member in MODELS.module_dict.items()
     if inspect.isclass(member) and member.__module__.startswith("visionpatch.heads")
 }  # fmt: skip
-HEADS = sorted(REGISTERED - DETECTION_PARTS - set(FEW_SHOT) - set(MATCHING))
+HEADS = sorted(REGISTERED - DETECTION_PARTS - set(FEW_SHOT) - set(MATCHING) - GENERATIVE)
 
 
 def features(batch: int = 2) -> list[Tensor]:

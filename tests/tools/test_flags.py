@@ -32,6 +32,8 @@ FLAGS = {
     "dependency_demo.py": "image config --weights --device --out-dir --parts --saliency --opacity --trust-checkpoint",
     "matching_demo.py": "visible thermal --point --grid --config --weights --device --radius --step --shift "
     "--tolerance --share --out-dir --trust-checkpoint",
+    "tokenizer_demo.py": "picture --config --weights --device --tile --box --generate --label --steps --guidance "
+    "--seed --out-dir --trust-checkpoint",
     "image_demo.py": "image config --weights --device --out-dir --opacity --score-thr --trust-checkpoint",
 }
 
@@ -68,6 +70,7 @@ def test_values() -> None:
         "demo/few_shot_demo.py",
         "demo/dependency_demo.py",
         "demo/matching_demo.py",
+        "demo/tokenizer_demo.py",
     ],
 )
 def test_help_imports_nothing_heavy(path: str) -> None:

@@ -30,6 +30,7 @@ TOOLS = [
     "demo/few_shot_demo.py",
     "demo/dependency_demo.py",
     "demo/matching_demo.py",
+    "demo/tokenizer_demo.py",
 ]
 
 

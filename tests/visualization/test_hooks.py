@@ -54,6 +54,15 @@ def test_samples_with_objects_are_drawn_as_such(tmp_path: Path) -> None:
     assert {HOOKS.get(name) for name in names} == {VisualizationHook}
 
 
+def test_samples_with_pictures_are_drawn_without_classes(tmp_path: Path) -> None:
+    sample = DataSample(metainfo=dict(img_path="folder/one.jpg"))
+    sample.gt_image, sample.pred_image = torch.zeros(3, 200, 240), torch.full((3, 200, 240), 255.0)
+    runner = SimpleNamespace(test_dataloader=SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=()))))
+    VisualizationHook(out_dir=tmp_path).after_test_iter(runner, 0, None, [sample])
+    picture = cv2.imread(str(tmp_path / "one.png"))
+    assert picture.shape[1] == 488 and picture[100, 100].sum() == 0 and picture[100, 400].sum() == 765
+
+
 def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadSampleError, match="gone.jpg: the image that was predicted cannot be read"):
         draw_sample(sample_of(tmp_path / "gone.jpg"), META)

@@ -14,6 +14,7 @@ _WHERE = {
     "FewShotInferencer": "few_shot",
     "MatchingInferencer": "matching",
     "SegmentationInferencer": "segmentation",
+    "TokenizerInferencer": "tokenizer",
 }
 __all__ = sorted(_WHERE)
 

@@ -118,7 +118,7 @@ def build_inferencer(
     raise ConfigError(
         f"{cfg.filename}: only models with {heads} are drawn; a FewShotSegmentor needs annotated pictures as well: "
         "FewShotInferencer, demo/few_shot_demo.py; a PatchMatcher needs two pictures: MatchingInferencer, "
-        "demo/matching_demo.py"
+        "demo/matching_demo.py; an ImageTokenizer or MaskedTokenGenerator: TokenizerInferencer, demo/tokenizer_demo.py"
     )
 
 

@@ -15,6 +15,7 @@ from .detection import DetectionDataset
 from .episodes import Episode, EpisodeLists, draw_episode, fold_classes, make_lists
 from .few_shot import EpisodeDataset
 from .folder import FolderDataset
+from .images import ImageDataset
 from .labelme import LabelMeDataset, read_labelme
 from .patch_lists import VisLwirDataset, VisNirDataset
 from .patch_manifest import PatchPair, read_manifest
@@ -43,6 +44,7 @@ __all__ = [
     "EpisodeDataset",
     "EpisodeLists",
     "FolderDataset",
+    "ImageDataset",
     "ImageFolderDataset",
     "LabelMeDataset",
     "ListFileDataset",

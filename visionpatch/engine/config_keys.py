@@ -60,6 +60,7 @@ _DATA: dict[str, tuple[Registry, ...]] = {
     "collate_fn": (r.FUNCTIONS,),
     "worker_init_fn": (r.FUNCTIONS,),
 }
+_EVALUATED = {"metrics": (r.METRICS,), "distance": (r.MODELS,), "extractor": (r.MODELS,)}
 # top-level name -> (registry of its own dicts, registries of the dicts below certain names)
 REGISTRIES: dict[str, tuple[tuple[Registry, ...], dict[str, tuple[Registry, ...]]]] = {
     "model": ((r.MODELS, r.TASK_UTILS), {"init_cfg": (r.WEIGHT_INITIALIZERS,)}),
@@ -67,7 +68,7 @@ REGISTRIES: dict[str, tuple[tuple[Registry, ...], dict[str, tuple[Registry, ...]
     "model_wrapper_cfg": ((r.MODEL_WRAPPERS,), {}),
     **dict.fromkeys(["train_dataloader", "val_dataloader", "test_dataloader"], ((), _DATA)),
     **dict.fromkeys(["train_cfg", "val_cfg", "test_cfg"], ((r.LOOPS,), {})),
-    **dict.fromkeys(["val_evaluator", "test_evaluator"], ((r.METRICS, r.EVALUATOR), {"metrics": (r.METRICS,)})),
+    **dict.fromkeys(["val_evaluator", "test_evaluator"], ((r.METRICS, r.EVALUATOR), _EVALUATED)),
     **dict.fromkeys(["default_hooks", "custom_hooks"], ((r.HOOKS,), {"switch_pipeline": (r.TRANSFORMS,)})),
     "optim_wrapper": ((r.OPTIM_WRAPPERS,), {"optimizer": (r.OPTIMIZERS,)}),
     "param_scheduler": ((r.PARAM_SCHEDULERS,), {}),

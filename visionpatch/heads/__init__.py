@@ -11,6 +11,8 @@ from visionpatch.heads.fcn import FCNHead
 from visionpatch.heads.fcn_mask import FCNMaskHead
 from visionpatch.heads.few_shot import FewShotHead
 from visionpatch.heads.linear_cls import LinearClsHead
+from visionpatch.heads.masked_sampling import MaskedSampling
+from visionpatch.heads.masked_token import MaskedTokenTransformer
 from visionpatch.heads.matching import MaxIoUAssigner, PseudoSampler, RandomSampler
 from visionpatch.heads.matching_baselines import AFDNetHead, DescriptorHead, FILNetHead, SiameseHead, TwoChannelHead
 from visionpatch.heads.md_frn import MDFRNHead
@@ -46,6 +48,8 @@ __all__ = [
     "LinearClsHead",
     "MDFRNHead",
     "MLPClsHead",
+    "MaskedSampling",
+    "MaskedTokenTransformer",
     "MatchingHead",
     "MaxIoUAssigner",
     "PriorHead",

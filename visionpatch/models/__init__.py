@@ -7,11 +7,14 @@ from visionpatch.models.dependency_reader import DependencyReader
 from visionpatch.models.detector import Detector
 from visionpatch.models.few_shot_segmentor import FewShotSegmentor
 from visionpatch.models.image_tokenizer import ImageTokenizer
+from visionpatch.models.masked_token_generator import MaskedTokenGenerator
 from visionpatch.models.patch_matcher import PatchMatcher
 from visionpatch.models.patch_pair_preprocessor import PatchPairPreprocessor
+from visionpatch.models.picture_features import BackboneFeatures, InceptionFeatures
 from visionpatch.models.segmentor import Segmentor
 
 __all__ = [
+    "BackboneFeatures",
     "BatchAugment",
     "Classifier",
     "CutMix",
@@ -21,6 +24,8 @@ __all__ = [
     "FewShotDataPreprocessor",
     "FewShotSegmentor",
     "ImageTokenizer",
+    "MaskedTokenGenerator",
+    "InceptionFeatures",
     "Mixup",
     "PatchPairPreprocessor",
     "PatchMatcher",

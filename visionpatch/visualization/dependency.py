@@ -98,9 +98,9 @@ def draw_dependency(
     )
 
 
-def enlarged(image: ndarray) -> tuple[ndarray, int]:
-    """The picture, at least `MIN_SIDE` pixels high and wide, and the whole factor it was enlarged by."""
-    factor = max(1, -(-MIN_SIDE // min(image.shape[:2])))
+def enlarged(image: ndarray, side: int = MIN_SIDE) -> tuple[ndarray, int]:
+    """The picture, at least `side` pixels high and wide, and the whole factor it was enlarged by."""
+    factor = max(1, -(-side // min(image.shape[:2])))
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST), factor
 
 

@@ -16,16 +16,19 @@ from visionpatch.registry import HOOKS
 from visionpatch.structures import DataSample
 from visionpatch.visualization.detection import draw_object_pair
 from visionpatch.visualization.segmentation import draw_pair
+from visionpatch.visualization.tokenizer import draw_reconstruction
 
 NO_WINDOW = (
     "showing pictures needs a display and OpenCV with windows (opencv-python, not the headless package); "
     "--show-dir DIR writes the pictures instead"
 )
+DRAWN = ("pred_image", "pred_sem_seg", "pred_instances")
 
 
 @HOOKS.register_module(name=["VisualizationHook", "SegVisualizationHook", "DetVisualizationHook"])
 class VisualizationHook(Hook):
-    """Draws every tested picture, ground truth and prediction: objects where the samples hold objects, else label maps.
+    """Draws every tested picture, ground truth and prediction: predicted pictures where the samples hold them, else
+    objects, else label maps.
 
     Args:
         out_dir: folder of the pictures, ``<name of the image>.png``; None writes none.
@@ -57,7 +60,7 @@ class VisualizationHook(Hook):
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         metainfo = runner.test_dataloader.dataset.metainfo
         for sample in outputs or ():
-            if self._seen % self.interval == 0 and ("pred_sem_seg" in sample or "pred_instances" in sample):
+            if self._seen % self.interval == 0 and any(name in sample for name in DRAWN):
                 self._emit(draw_sample(sample, metainfo, self.opacity, self.score_thr), Path(sample.img_path).stem)
             self._seen += 1
 
@@ -72,7 +75,10 @@ class VisualizationHook(Hook):
 def draw_sample(
     sample: DataSample, metainfo: Mapping[str, Any], opacity: float = 0.5, min_score: float = 0.3
 ) -> ndarray:
-    """The file of a predicted sample with its ground truth, where it has one, and its prediction (H, W, 3), BGR."""
+    """The file of a predicted sample with its ground truth, where it has one, and its prediction (H, W, 3), BGR; of a
+    sample with `pred_image` that picture beside the given one."""
+    if "pred_image" in sample:
+        return draw_reconstruction(sample, ("ground truth", "prediction"))
     image = cv2.imread(str(sample.img_path), cv2.IMREAD_COLOR)
     if image is None:
         raise BadSampleError(f"{sample.img_path}: the image that was predicted cannot be read for drawing")
