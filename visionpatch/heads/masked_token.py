@@ -127,8 +127,7 @@ class MaskedTokenTransformer(BaseModule):
         )
 
     def _check(self, codes: Tensor) -> None:
-        if not codes.is_meta:
-            check_codes(codes.masked_fill(codes == self.hidden, 0), self.codebook_size, self.code_channels)
+        check_codes(codes.masked_fill(codes == self.hidden, 0), self.codebook_size, self.code_channels)
         if tuple(codes.shape[1:3]) != self.map_size:
             raise DataError(
                 f"maps of {codes.shape[1]} x {codes.shape[2]} codes (rows x columns); the transformer has learnt "
