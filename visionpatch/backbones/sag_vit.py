@@ -123,10 +123,8 @@ class SAGViT(BaseModule):
         return tuple(maps[i] for i in self.out_indices)
 
     def cut(self, x: Tensor) -> tuple[Tensor, PatchGrid, Tensor]:
-        """The trunk's last map (B, C, H, W) -> nodes (B, N, C P) in graph order, their grid, their shares of the mean.
-
-        The shares (N,) sum to 1.
-        """
+        """The trunk's last map (B, C, H, W) -> patches (B, N, C P) in raster order, their grid, the nodes' shares of
+        the mean (N,), which sum to 1."""
         sides = zip(x.shape[2:], self.patch_size)
         height, width = (max(1, n // side) if self.remainder == "drop" else -(-n // side) for n, side in sides)
         rows, columns = self.patch_size
@@ -140,17 +138,16 @@ class SAGViT(BaseModule):
         patches = x.permute(0, 1, 3, 5, 2, 4).flatten(4).flatten(2, 3).permute(0, 3, 1, 2)  # (B, N, C, P)
         mask = known[0].view(height, 1, rows, 1) * known[1].view(1, width, 1, columns)
         mask = mask.flatten(2).flatten(0, 1)  # (N, P)
-        if self.node_order == "insertion":
-            nodes = insertion_cells(height, width, x.device).argsort()
-            patches, mask = patches[:, nodes], mask[nodes]
+        order = insertion_cells(height, width, x.device).argsort() if self.node_order == "insertion" else None
+        mask = mask if order is None else mask[order]
         similar = self.edges == "similarity"
-        grid = PatchGrid(height, width, x.device, dense=False if similar else None)
+        grid = PatchGrid(height, width, x.device, dense=False if similar else None, order=order)
         if similar:
-            grid.weigh(patches, mask, self.sigma)
+            grid.weigh(patches if order is None else patches[:, order], mask, self.sigma)
         return patches.flatten(2), grid, mask.sum(1) / mask.sum()
 
     def encode(self, patches: Tensor, grid: PatchGrid, shares: Tensor) -> Tensor:
-        """The graph layers: nodes (B, N, C P) in graph order -> tokens (B, N, D) in raster order, or one, (B, 1, D)."""
+        """The graph layers: patches (B, N, C P) in raster order -> tokens (B, N, D) in raster order, or one, (B, 1, D)."""
         nodes = self.gat(patches, grid).relu()  # (B, N, heads * gat_channels)
         if self.tokens == "pooled":
             return self.gcn.mean(nodes, grid, shares).unsqueeze(1)

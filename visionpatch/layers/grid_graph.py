@@ -38,8 +38,8 @@ class GridAttention(nn.Module):
             nn.init.xavier_uniform_(weight)
 
     def forward(self, x: Tensor, grid: "PatchGrid") -> Tensor:
-        """Nodes (B, N, in_channels) of `grid` -> (B, N, heads * channels)."""
-        z = self.proj(x).unflatten(2, (self.heads, -1))  # (B, N, heads, C)
+        """Patches (B, N, in_channels) in raster order -> nodes (B, N, heads * channels) of `grid`."""
+        z = grid.ordered(self.proj(x)).unflatten(2, (self.heads, -1))  # (B, N, heads, C)
         given, taken = (z * self.source).sum(3), (z * self.target).sum(3)  # (B, N, heads)
         scores = F.leaky_relu(grid.linked(given) + taken.unsqueeze(3), 0.2)  # (B, N, heads, K)
         if grid.log_weights is not None:
@@ -71,7 +71,7 @@ class GridConvolution(nn.Module):
         A is symmetric, so this is one weighted mean of `x`, with weights A shares, and one row through the layer.
         """
         weights = grid.sum(grid.spread(x.dtype), shares.to(x.dtype).view(1, -1, 1, 1)).squeeze(2)  # (1 or B, N, 1)
-        return self.proj((weights * x).sum(1)) + self.bias
+        return self.proj((weights.transpose(1, 2) @ x).squeeze(1)) + self.bias
 
 
 class PatchGrid:
@@ -81,14 +81,17 @@ class PatchGrid:
         height, width: of the grid, h and w.
         device: of the tensors it is used with.
         dense: K = N links, those that are none masked, instead of the K = 9 of the window; None: where N <= 64.
+        order: (N,), the patch in raster order that is the node at each cell; None: its own.
 
     Attributes:
         links: (1, N, 1, K), False where a cell of the window is outside of the grid, or a node is no neighbour.
         log_weights: (B, N, 1, K), logarithm of each link's weight, set by `weigh`; None: all weights are 1.
     """
 
-    def __init__(self, height: int, width: int, device: torch.device, dense: bool | None = None) -> None:
-        self.height, self.width = height, width
+    def __init__(
+        self, height: int, width: int, device: torch.device, dense: bool | None = None, order: Tensor | None = None
+    ) -> None:
+        self.height, self.width, self.order = height, width, order
         self.dense = height * width <= SMALL if dense is None else dense
         self.log_weights: Tensor | None = None
         if self.dense:
@@ -98,6 +101,10 @@ class PatchGrid:
         else:
             inside = torch.ones(1, height * width, 1, dtype=torch.bool, device=device)
             self.links = self.linked(inside)
+
+    def ordered(self, x: Tensor) -> Tensor:
+        """Patches (B, N, C) in raster order -> nodes; this moves less after a layer that makes C smaller."""
+        return x if self.order is None else x[:, self.order]
 
     def linked(self, x: Tensor) -> Tensor:
         """(B, N, heads) -> (B, N or 1, heads, K), the value of the node at the other end of each link; 0 outside."""
