@@ -147,7 +147,7 @@ class SAGViT(BaseModule):
         return patches.flatten(2), grid, mask.sum(1) / mask.sum()
 
     def encode(self, patches: Tensor, grid: PatchGrid, shares: Tensor) -> Tensor:
-        """The graph layers: patches (B, N, C P) in raster order -> tokens (B, N, D) in raster order, or one, (B, 1, D)."""
+        """The graph layers: patches (B, N, C P) -> tokens (B, N, D), both in raster order, or one token, (B, 1, D)."""
         nodes = self.gat(patches, grid).relu()  # (B, N, heads * gat_channels)
         if self.tokens == "pooled":
             return self.gcn.mean(nodes, grid, shares).unsqueeze(1)
