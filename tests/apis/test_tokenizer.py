@@ -6,40 +6,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from small_tokenizers import REST, write_models
 
 from visionpatch.apis import TokenizerInferencer, get_model
 from visionpatch.apis.tokenizer import box_mask, cut_around
 from visionpatch.errors import BadSampleError, ConfigError, DataError
 
-TOKENIZER = """dict(
-    type="ImageTokenizer", channels=8, channel_mult=(1, 2, 2), num_res_blocks=1, attn_levels=(), num_groups=4,
-    embed_channels=4, codebook_size=16, code_channels=2,
-)"""
-GENERATOR = f"""dict(
-    type="MaskedTokenGenerator", tokenizer={TOKENIZER}, steps=3, transformer=dict(
-        type="MaskedTokenTransformer", codebook_size=16, code_channels=2, map_size=(4, 6), channels=32, depth=1,
-        num_heads=4, mlp_channels=48, num_classes=3,
-    ),
-)"""
-REST = """
-test_dataloader = dict(dataset=dict(
-    type="ImageDataset", data_root="none", pipeline=[dict(type="LoadImage"), dict(type="PackInputs")],
-))
-"""
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two configs with weights."""
-    folder = tmp_path_factory.mktemp("tokenizer")
-    for name, model in (("tokenizer", TOKENIZER), ("generator", GENERATOR)):
-        (folder / f"{name}.py").write_text(f"model = {model}\n{REST}")
-        torch.manual_seed(0)
-        net = get_model(folder / f"{name}.py")
-        codebook = net.quantizer if name == "tokenizer" else net.tokenizer.quantizer
-        torch.nn.init.normal_(codebook.embedding.weight)
-        torch.save({"state_dict": net.state_dict(), "meta": {}}, folder / f"{name}.pth")
-    return folder
+    return write_models(tmp_path_factory.mktemp("tokenizer"))
 
 
 def build(folder: Path, name: str) -> TokenizerInferencer:

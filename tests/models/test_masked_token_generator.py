@@ -1,5 +1,7 @@
 """Drawing pictures through a tokenizer: what is fixed stays, chance is accounted for, and a pattern is learnt."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -19,6 +21,10 @@ TRANSFORMER = dict(
     num_heads=4, mlp_channels=48, num_classes=3,
 )  # fmt: skip
 GREEDY = dict(temperature=0.0, choice_temperature=0.0)
+
+
+def sampled(net, **changes):
+    return replace(net.sampling, **changes)
 
 
 def generator(tokenizer: dict | None = None, transformer: dict | None = None, **kwargs) -> MaskedTokenGenerator:
@@ -101,15 +107,15 @@ def test_a_drawn_picture_is_its_codes_decoded():
 
 def test_drawing_leaves_dropout_aside_and_modes_as_they_were():
     net = generator()
-    expected = net.generate_codes(2, [0, 1], **GREEDY)
+    expected = net.generate_codes(2, [0, 1], sampled(net, **GREEDY))
     net.train()
-    assert torch.equal(net.generate_codes(2, [0, 1], **GREEDY), expected)
+    assert torch.equal(net.generate_codes(2, [0, 1], sampled(net, **GREEDY)), expected)
     assert net.transformer.training and all(m.training for m in net.transformer.modules())
 
 
 def test_without_temperatures_every_generator_draws_the_same():
     net = generator(**GREEDY)
-    a, b = (net.generate_codes(2, [0, 1], steps=5, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
+    a, b = (net.generate_codes(2, [0, 1], sampled(net, steps=5), torch.Generator().manual_seed(s)) for s in (1, 2))
     assert torch.equal(a, b) and not torch.equal(a[0], a[1])
 
 
@@ -120,9 +126,9 @@ def test_guidance_by_its_formula():
     torch.testing.assert_close(net._logits(labels, 3.0)(codes), untold + 3 * (told - untold), rtol=1e-4, atol=1e-5)
     one_step = dict(steps=1, **GREEDY)
     for guidance, logits in ((1.0, told), (0.0, untold), (3.0, untold + 3 * (told - untold))):
-        found = net.generate_codes(2, labels, guidance=guidance, **one_step)
+        found = net.generate_codes(2, labels, sampled(net, guidance=guidance, **one_step))
         assert torch.equal(found, logits.argmax(-1))
-    assert torch.equal(net.generate_codes(2, **one_step), untold.argmax(-1))
+    assert torch.equal(net.generate_codes(2, sampling=sampled(net, **one_step)), untold.argmax(-1))
 
 
 def test_predict_does_not_depend_on_the_batch():
@@ -218,7 +224,7 @@ def test_a_pattern_is_learnt():
         optimiser.step()
         losses.append(loss.item())
     assert losses[0] > 2 and sum(losses[-10:]) / 10 < 0.25
-    drawn = net.generate_codes(3, [0, 1, 2], steps=4, **GREEDY)
+    drawn = net.generate_codes(3, [0, 1, 2], sampled(net, steps=4, **GREEDY))
     assert torch.equal(drawn, patterns)
     codes = patterns.clone()
     net.encode = lambda image: codes
@@ -226,7 +232,7 @@ def test_a_pattern_is_learnt():
     mask[:, 4:8, 4:] = True
     seen: list[Tensor] = []
     net.tokenizer.decode = lambda codes, size: (seen.append(codes), torch.zeros(3, 3, *size))[1]
-    net.inpaint(pictures(3), mask, **GREEDY)  # the class shows in what is left
+    net.inpaint(pictures(3), mask, sampling=sampled(net, **GREEDY))  # the class shows in what is left
     assert torch.equal(seen[0], patterns)
 
 
@@ -279,7 +285,7 @@ def test_inputs_that_do_not_fit():
     with pytest.raises(ConfigError, match="num = 0"):
         net.generate(0)
     with pytest.raises(ConfigError, match="steps = 0"):
-        net.generate(1, steps=0)
+        net.generate(1, sampling=sampled(net, steps=0))
     mask = torch.ones(2, 16, 12)
     for bad in (mask, mask.bool()[:1], mask.bool()[:, None]):
         with pytest.raises(DataError, match=r"expected bool, shape \(2, 16, 12\)"):

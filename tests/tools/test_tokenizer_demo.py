@@ -5,36 +5,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
+from small_tokenizers import write_models
 from tool import run
 
-from visionpatch.apis import get_model
-
 DEMO = "demo/tokenizer_demo.py"
-TOKENIZER = """dict(
-    type="ImageTokenizer", channels=8, channel_mult=(1, 2, 2), num_res_blocks=1, attn_levels=(), num_groups=4,
-    embed_channels=4, codebook_size=16, code_channels=2,
-)"""
-GENERATOR = f"""dict(
-    type="MaskedTokenGenerator", tokenizer={TOKENIZER}, steps=3, transformer=dict(
-        type="MaskedTokenTransformer", codebook_size=16, code_channels=2, map_size=(4, 6), channels=32, depth=1,
-        num_heads=4, mlp_channels=48, num_classes=3,
-    ),
-)"""
-REST = """
-test_dataloader = dict(dataset=dict(
-    type="ImageDataset", data_root="none", pipeline=[dict(type="LoadImage"), dict(type="PackInputs")],
-))
-"""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
-    for name, model in (("tokenizer", TOKENIZER), ("generator", GENERATOR)):
-        (folder / f"{name}.py").write_text(f"model = {model}\n{REST}")
-        torch.manual_seed(0)
-        torch.save({"state_dict": get_model(folder / f"{name}.py").state_dict(), "meta": {}}, folder / f"{name}.pth")
+    folder = write_models(tmp_path_factory.mktemp("demo"))
     (folder / "in").mkdir()
     rng = np.random.default_rng(0)
     for name in ("a", "b"):

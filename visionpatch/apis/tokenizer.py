@@ -4,6 +4,7 @@ Letters: H, W sides of a picture, f factor of the tokenizer, h, w, c sides of a 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -117,7 +118,7 @@ class TokenizerInferencer(Inferencer):
         given = self._normalised(part)
         mask = torch.from_numpy(box_mask(box, cut, size)).to(given.device)
         drawn = self.model.inpaint(
-            given, mask[None], _several(label, 1), steps=steps, guidance=guidance, generator=_seeded(seed)
+            given, mask[None], _several(label, 1), self._sampling(steps, guidance), _seeded(seed)
         )
         sample = _sample(picture, drawn[0], given[0], mask=mask)
         sample.set_metainfo(dict(cut=cut))
@@ -135,13 +136,11 @@ class TokenizerInferencer(Inferencer):
     ) -> list[Tensor]:
         """Draw `num` pictures, `batch_size` at a time; other arguments and errors as of `inpaint`."""
         self._need_generator("generate")
-        generator = _seeded(seed)
+        generator, sampling = _seeded(seed), self._sampling(steps, guidance)
         found: list[Tensor] = []
         while len(found) < num:
             some = min(batch_size, num - len(found))
-            drawn = self.model.generate(
-                some, _several(label, some), steps=steps, guidance=guidance, generator=generator
-            )
+            drawn = self.model.generate(some, _several(label, some), sampling, generator)
             found += [_pixels(one) for one in drawn]
         return found
 
@@ -154,6 +153,11 @@ class TokenizerInferencer(Inferencer):
         given = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         data = self.model.data_preprocessor(dict(inputs=[given], data_samples=[DataSample()]))
         return data["inputs"][..., : image.shape[0], : image.shape[1]]
+
+    def _sampling(self, steps: int | None, guidance: float | None) -> Any:
+        """That of the model with what is given."""
+        given = dict(steps=steps, guidance=guidance)
+        return replace(self.model.sampling, **{name: value for name, value in given.items() if value is not None})
 
     def _need_generator(self, what: str) -> None:
         if not self.generates:

@@ -7,7 +7,6 @@ point, K codebook size.
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -143,11 +142,7 @@ class MaskedTokenGenerator(BaseModel):
         self,
         num: int,
         labels: Tensor | Sequence[int] | None = None,
-        steps: int | None = None,
-        choice_temperature: float | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        guidance: float | None = None,
+        sampling: MaskedSampling | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Draw `num` pictures (num, 3, f*h, f*w), RGB, about -1..1 and not clamped.
@@ -155,8 +150,8 @@ class MaskedTokenGenerator(BaseModel):
         Args:
             num: how many, all at once.
             labels: their classes (num,); None: pictures of no class in particular.
-            steps, choice_temperature, temperature, top_k, guidance: None: those of the model. choice_temperature = 0
-                with temperature = 0 leaves nothing to chance.
+            sampling: how the codes are drawn, such as ``dataclasses.replace(model.sampling, steps=8)``; None:
+                `model.sampling`. Both temperatures 0 leave nothing to chance.
             generator: gives each picture its seed; the first pictures of two equal generators are the same, whatever
                 `num`. None: torch's own.
 
@@ -165,24 +160,18 @@ class MaskedTokenGenerator(BaseModel):
                 pictures with their class.
             DataError: another number of labels, or one out of range.
         """
-        codes = self.generate_codes(num, labels, steps, choice_temperature, temperature, top_k, guidance, generator)
-        return self._decode(codes)
+        return self._decode(self.generate_codes(num, labels, sampling, generator))
 
     def generate_codes(
         self,
         num: int,
         labels: Tensor | Sequence[int] | None = None,
-        steps: int | None = None,
-        choice_temperature: float | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        guidance: float | None = None,
+        sampling: MaskedSampling | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """The codes (num, h, w, c) of the pictures that `generate` gives."""
         if num < 1:
             raise ConfigError(f"num = {num}; expected how many pictures to draw, 1 or more")
-        sampling = self._sampling(steps, choice_temperature, temperature, top_k, guidance)
         return self._complete(self._all_hidden(num), self._labels(labels, num), sampling, _seeds(num, generator))
 
     def inpaint(
@@ -190,11 +179,7 @@ class MaskedTokenGenerator(BaseModel):
         image: Tensor,
         mask: Tensor,
         labels: Tensor | Sequence[int] | None = None,
-        steps: int | None = None,
-        choice_temperature: float | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        guidance: float | None = None,
+        sampling: MaskedSampling | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Pictures (B, 3, H, W) in -1..1 with the pixels of `mask` drawn anew and all others kept.
@@ -204,7 +189,7 @@ class MaskedTokenGenerator(BaseModel):
         Args:
             mask: (B, H, W) bool, True where to draw.
             labels: classes (B,); None: of no class in particular.
-            steps, choice_temperature, temperature, top_k, guidance, generator: as of `generate`.
+            sampling, generator: as of `generate`.
 
         Raises:
             DataError: pictures of another size than the transformer's, a mask of another shape or type.
@@ -216,14 +201,12 @@ class MaskedTokenGenerator(BaseModel):
             kind = str(mask.dtype).removeprefix("torch.")
             raise DataError(f"a mask of shape {tuple(mask.shape)} and type {kind}; expected bool, shape {expected}")
         codes = codes.masked_fill(self._touched(mask).unsqueeze(-1), self.transformer.hidden)
-        sampling = self._sampling(steps, choice_temperature, temperature, top_k, guidance)
-        labels = self._labels(labels, len(image))
-        codes = self._complete(codes, labels, sampling, _seeds(len(image), generator))
+        codes = self._complete(codes, self._labels(labels, len(image)), sampling, _seeds(len(image), generator))
         return torch.where(mask.unsqueeze(1), self._decode(codes, image.shape[-2:]), image)
 
     def _predict(self, inputs: Tensor, labels: Tensor | None, samples: list[DataSample]) -> list[DataSample]:
         seeds = [mix(self.seed, _identity(sample, place)) for place, sample in enumerate(samples)]
-        codes = self._complete(self._all_hidden(len(samples)), labels, self.sampling, seeds)
+        codes = self._complete(self._all_hidden(len(samples)), labels, None, seeds)
         for sample, one, given, code in zip(samples, self._decode(codes), inputs, codes, strict=True):
             height, width = sample.get("img_shape", given.shape[-2:])[:2]
             pred, gt = ((x.float() + 1) * 127.5 for x in (one, given[:, :height, :width]))
@@ -231,8 +214,12 @@ class MaskedTokenGenerator(BaseModel):
             sample.set_data({"pred_codes": code})
         return samples
 
-    def _complete(self, codes: Tensor, labels: Tensor | None, sampling: MaskedSampling, seeds: Sequence[int]) -> Tensor:
+    def _complete(
+        self, codes: Tensor, labels: Tensor | None, sampling: MaskedSampling | None, seeds: Sequence[int]
+    ) -> Tensor:
         """Codes (B, h, w, c) with the hidden ones drawn, dropout off."""
+        sampling = sampling or self.sampling
+        self._check_guidance(sampling)
         with evaluating(self.transformer):
             return sampling.complete(self._logits(labels, sampling.guidance), codes, self.transformer.hidden, seeds)
 
@@ -276,22 +263,6 @@ class MaskedTokenGenerator(BaseModel):
         if found.min() < 0 or found.max() >= self.transformer.num_classes:
             raise DataError(f"labels = {found.tolist()}; classes run from 0 to {self.transformer.num_classes - 1}")
         return found
-
-    def _sampling(
-        self,
-        steps: int | None,
-        choice_temperature: float | None,
-        temperature: float | None,
-        top_k: int | None,
-        guidance: float | None,
-    ) -> MaskedSampling:
-        """That of the model with what is given."""
-        given: dict[str, Any] = dict(
-            steps=steps, choice_temperature=choice_temperature, temperature=temperature, top_k=top_k, guidance=guidance
-        )
-        sampling = replace(self.sampling, **{name: value for name, value in given.items() if value is not None})
-        self._check_guidance(sampling)
-        return sampling
 
     def _check_guidance(self, sampling: MaskedSampling) -> None:
         if sampling.guidance != 1 and not (self.num_classes and self.label_drop):
