@@ -2,7 +2,8 @@
 
     python tools/test.py configs/sccan/prior_efficientnet-lite0_coco-20i-small-480x480.py none --cfg-options fold=0 shot=1
 
-Expected: not measured yet in all folds.
+Expected: 14.6 mIoU and 20.7 FB-IoU with one shot, 14.3 and 16.9 with five, means of the four folds, measured here on 1,000
+episodes in each.
 """
 _base_ = ["../_base_/datasets/coco_20i_small.py", "../_base_/default_runtime.py"]
 fold = 0  # 0 to 3
