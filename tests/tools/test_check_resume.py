@@ -32,7 +32,7 @@ CASES = {
         "model.backbone.pretrained=False",
     ],
     "configs/sccan/sccan_efficientnet-lite0_1xb8-400_pascal-5i-320x320.py": [
-        "train_dataloader.dataset.pipeline.3.size=96",
+        "train_dataloader.dataset.pipeline.4.size=96",
         "train_dataloader.batch_size=2",
         "val_dataloader.dataset.num_episodes=2",
         "model.decode_head.channels=16",
